@@ -1,0 +1,19 @@
+# Mask R-CNN R50-FPN for four classes of small, dense cells.
+_base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/'
+            'resnet50-0676ba61.pth')),
+    # Half of the cells are below 23 pixels: anchors of 16, 32, ..., 256.
+    rpn_head=dict(anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_head=dict(num_classes=4),
+        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    # A region holds up to 770 cells.
+    train_cfg=dict(rpn_proposal=dict(max_per_img=2000)),
+    test_cfg=dict(
+        rpn=dict(nms_pre=2000, max_per_img=2000),
+        rcnn=dict(score_thr=0.01, max_per_img=1000)))

@@ -1,0 +1,30 @@
+# The loop, logging and checkpoints of every run, on top of MMDetection's.
+_base_ = 'mmdet::_base_/default_runtime.py'
+
+custom_imports = dict(
+    imports=[
+        'custom.datasets',
+        'custom.evaluation',
+        'custom.hooks',
+        'custom.models',
+        'custom.transforms',
+        'custom.visualization',
+    ],
+    allow_failed_imports=False)
+
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(
+        max_keep_ckpts=2, save_best='coco/segm_mAP_50', rule='greater'))
+custom_hooks = [
+    dict(type='RunRecordHook'),
+    dict(type='CheckInvalidLossHook', interval=10),
+]
+
+visualizer = dict(
+    type='CellVisualizer',
+    vis_backends=[dict(type='LocalVisBackend'),
+                  dict(type='TensorboardVisBackend')])
+
+# Everything that draws a random number follows this seed.
+randomness = dict(seed=42)

@@ -1,0 +1,9 @@
+# The front door: Mask R-CNN R50-FPN, ImageNet weights, four classes of cells.
+#
+#   python tools/train.py configs/cell/maskrcnn_r50.py
+_base_ = [
+    '../_base_/models/maskrcnn_r50_cell.py',
+    '../_base_/datasets/cell.py',
+    '../_base_/schedules/adamw_36e.py',
+    '../_base_/runtime.py',
+]

@@ -1,0 +1,1 @@
+"""MMCell's parts; ``custom_imports`` in ``configs/_base_/runtime.py`` loads them."""

@@ -1,0 +1,283 @@
+"""Splits of a data set into training and validation images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from custom.errors import InputError
+
+# The first three fields of a TCGA barcode name the patient:
+# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
+_TCGA_PATIENT = re.compile(r"TCGA-\w{2}-\w{4}")
+_NAME = re.compile(
+    r"(?:(?P<share>random|stratified|grouped)_(?P<train>\d+)-(?P<val>\d+)"
+    r"|(?P<fold_rule>kfold|grouped-kfold)_(?P<folds>\d+)-(?P<fold>\d+))"
+    r"(?:_seed(?P<seed>\d+))?"
+)
+NAMES = (
+    "random_80-20, stratified_90-10, grouped_80-20, kfold_5-0 (fold 0 of 5), "
+    "grouped-kfold_5-0, each with _seed7 or the like behind it if wished, or all"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are for training and which for validation.
+
+    Attributes:
+        name: What a config calls it, for example ``stratified_80-20_seed42``.
+        rule: ``random``, ``stratified`` (by the classes present), ``grouped`` (by
+            patient), ``kfold``, ``grouped-kfold`` or ``all``.
+        seed: Seed of the rule.
+        train: Names of the training images, sorted.
+        val: Names of the validation images, sorted.
+    """
+
+    name: str
+    rule: str
+    seed: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write the split as JSON, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Split:
+        """Read and check a split file.
+
+        Raises:
+            InputError: The file is missing, no JSON, lacks keys, or names an image
+                twice.
+        """
+        remedy = "Write it again with tools/data/make_split.py"
+        try:
+            data = json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(path, "the split file does not exist", remedy) from None
+        except ValueError as error:
+            raise InputError(path, f"not JSON ({error})", remedy) from None
+        try:
+            split = cls(
+                name=str(data["name"]),
+                rule=str(data["rule"]),
+                seed=int(data["seed"]),
+                train=tuple(data["train"]),
+                val=tuple(data["val"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(path, f"not a split: {error!r}", remedy) from None
+        twice = [n for n, k in Counter(split.train + split.val).items() if k > 1]
+        if twice:
+            raise InputError(path, f"names images twice: {_some(twice)}", remedy)
+        return split
+
+    def check(self, names: Sequence[str], source: str | Path) -> None:
+        """Raise :class:`InputError` unless the split's images are all there."""
+        absent = sorted(set(self.train + self.val) - set(names))
+        if absent:
+            raise InputError(
+                source,
+                f"the split {self.name} names {len(absent)} images that are not "
+                f"there: {_some(absent)}",
+                "Complete the folder, or make a split for it with "
+                "tools/data/make_split.py",
+            )
+
+
+def find_split(
+    spec: str,
+    classes_of: Mapping[str, Sequence[str]],
+    source: str | Path,
+) -> Split:
+    """The split that a config names: a ``.json`` file, or a rule by its name.
+
+    Args:
+        spec: A path that ends in ``.json``, or one of the names of :data:`NAMES`; the
+            same name, seed and folder give the same split everywhere.
+        classes_of: For each image of the data set the classes that it has.
+        source: The folder of the images, for messages.
+    """
+    if spec.endswith(".json"):
+        split = Split.load(spec)
+        split.check(list(classes_of), source)
+        return split
+    return make_split(spec, classes_of, source)
+
+
+def make_split(
+    name: str,
+    classes_of: Mapping[str, Sequence[str]],
+    source: str | Path,
+    patient_of: Mapping[str, str] | None = None,
+) -> Split:
+    """Divide the images of a data set.
+
+    ``stratified`` and ``grouped`` place one unit (image or patient) after the other,
+    those with the rarest class first, where that class is most wanted: iterative
+    stratification, Sechidis et al., ECML PKDD 2011, Algorithm 1.
+
+    Args:
+        name: One of the names of :data:`NAMES`.
+        classes_of: For each image the classes that it has.
+        source: The folder of the images, for messages.
+        patient_of: Patient of each image; without it TCGA barcodes are looked for.
+
+    Raises:
+        InputError: The name is none of the rules, or patients are not known.
+    """
+    names = sorted(classes_of)
+    if name == "all":
+        return Split(name, "all", 0, tuple(names), ())
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise InputError(name, "no such split", f"Give a .json file, or one of {NAMES}")
+    seed = int(match["seed"] or 42)
+    rng = np.random.default_rng(seed)
+    rule = match["share"] or match["fold_rule"]
+    if match["share"]:
+        total = int(match["train"]) + int(match["val"])
+        shares, chosen = [int(match["train"]) / total, int(match["val"]) / total], 1
+    else:
+        folds, chosen = int(match["folds"]), int(match["fold"])
+        if not 0 <= chosen < folds:
+            raise InputError(
+                name, f"there is no fold {chosen} of {folds}", "Count from 0"
+            )
+        shares = [1 / folds] * folds
+    if rule.startswith("grouped"):
+        patient_of = patient_of or patients_from_names(names, source)
+        units: dict[str, list[str]] = {}
+        for image in names:
+            units.setdefault(patient_of[image], []).append(image)
+    else:
+        units = {image: [image] for image in names}
+    keys = list(units)
+    rng.shuffle(keys)
+    if rule == "random":
+        count = round(shares[1] * len(names))
+        bins = [keys[count:], keys[:count]]
+    else:
+        wanted = {
+            key: Counter(c for image in units[key] for c in classes_of[image])
+            for key in keys
+        }
+        bins = _stratify(keys, {k: len(units[k]) for k in keys}, wanted, shares)
+    val = sorted(image for key in bins[chosen] for image in units[key])
+    if not val or len(val) == len(names):
+        raise InputError(
+            source,
+            f"{len(units)} {'patients' if rule.startswith('grouped') else 'images'} "
+            f"are too few for the split {name}",
+            "Choose another split, or 'all' to train without validation",
+        )
+    train = sorted(set(names) - set(val))
+    return Split(
+        name if match["seed"] else f"{name}_seed{seed}",
+        rule,
+        seed,
+        tuple(train),
+        tuple(val),
+    )
+
+
+def _stratify(
+    keys: list[str],
+    size: Mapping[str, int],
+    content: Mapping[str, Counter],
+    shares: Sequence[float],
+) -> list[list[str]]:
+    """Divide units among bins so that each gets its share of images and classes."""
+    bins: list[list[str]] = [[] for _ in shares]
+    room = np.array(shares) * sum(size.values())
+    total = sum(content.values(), Counter())
+    want = {c: np.array(shares) * n for c, n in total.items()}
+    left = list(keys)
+    while left:
+        remaining = Counter(c for key in left for c in content[key])
+        if remaining:
+            rarest = min(remaining, key=lambda c: (remaining[c], c))
+            units = [key for key in left if content[key][rarest]]
+        else:
+            rarest, units = None, left
+        # Large patients first: small ones fill what is left.
+        for key in sorted(units, key=lambda k: -size[k]):
+            need = want[rarest] if rarest is not None else room
+            best = max(range(len(bins)), key=lambda b: (need[b], room[b], -b))
+            bins[best].append(key)
+            room[best] -= size[key]
+            for c, n in content[key].items():
+                want[c][best] -= n
+        left = [key for key in left if key not in set(units)]
+    return bins
+
+
+def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, str]:
+    """Patient of each image by the TCGA barcode in its name.
+
+    Raises:
+        InputError: A name carries none.
+    """
+    found = {name: _TCGA_PATIENT.search(name) for name in names}
+    without = [name for name, match in found.items() if match is None]
+    if without:
+        raise InputError(
+            source,
+            f"{len(without)} names carry no TCGA patient: {_some(without)}",
+            "Give a CSV with the columns name,patient to tools/data/make_split.py "
+            "--patients, and its split file to the config",
+        )
+    return {name: match[0] for name, match in found.items()}
+
+
+def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
+    """Patient of each image from a CSV file with the columns ``name,patient``.
+
+    Raises:
+        InputError: The file is missing, has other columns, or leaves images out.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(path, "the file does not exist", "Check the name") from None
+    if not rows or not {"name", "patient"} <= set(rows[0]):
+        raise InputError(
+            path,
+            "it has not the columns name and patient",
+            "Begin the file with the line name,patient",
+        )
+    patients = {row["name"]: row["patient"] for row in rows}
+    missing = sorted(set(names) - set(patients))
+    if missing:
+        raise InputError(
+            path,
+            f"{len(missing)} images have no patient: {_some(missing)}",
+            "Add a line for each image",
+        )
+    return {name: patients[name] for name in names}
+
+
+def with_name(split: Split, name: str) -> Split:
+    """The same split under another name."""
+    return replace(split, name=name)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names of a list."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more

@@ -1,0 +1,196 @@
+"""COCO average precision without the cap of 100 detections per image."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from faster_coco_eval import COCO
+from faster_coco_eval.core.faster_eval_api import COCOeval_faster
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from terminaltables import AsciiTable
+
+from custom.structures.rle import as_rles
+
+_AREAS = ("", "_s", "_m", "_l")  # COCO: all, below 32², up to 96², above
+
+
+@METRICS.register_module()
+class CellCocoMetric(BaseMetric):
+    """AP, AP50 and AP75 of boxes and masks, by size and by class.
+
+    The definition is COCO's (https://cocodataset.org/#detection-eval), computed by
+    faster-coco-eval, with two values of ``maxDets``: ``max_dets``, which all figures
+    have unless their name says otherwise, and the standard 100, ``...@100``. Ground
+    truth is taken from the data samples, so there is no annotation file.
+
+    Args:
+        max_dets: Detections per image that count; should be at least what the model
+            gives.
+        iou_types: ``'bbox'``, ``'segm'`` or both.
+    """
+
+    default_prefix = "coco"
+
+    def __init__(
+        self,
+        max_dets: int = 1000,
+        iou_types: Sequence[str] = ("bbox", "segm"),
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.max_dets, self.iou_types = max_dets, tuple(iou_types)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Keep ground truth and predictions of a batch as RLE."""
+        for sample in data_samples:
+            gt, pred = sample["gt_instances"], sample["pred_instances"]
+            self.results.append(
+                {
+                    "img_id": sample["img_id"],
+                    "size": tuple(sample["ori_shape"][:2]),
+                    "gt_labels": gt["labels"].cpu().numpy(),
+                    "gt_rles": as_rles(gt["masks"]),
+                    "labels": pred["labels"].cpu().numpy(),
+                    "scores": pred["scores"].cpu().numpy().astype(np.float64),
+                    "boxes": pred["bboxes"].cpu().numpy().astype(np.float64),
+                    "rles": as_rles(pred["masks"]) if "masks" in pred else None,
+                }
+            )
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """The figures, which are also printed as tables."""
+        classes = self.dataset_meta["classes"]
+        figures: dict[str, float] = {}
+        for iou_type in self.iou_types:
+            scores = average_precision(results, classes, iou_type, self.max_dets)
+            figures.update({f"{iou_type}_{k}": v for k, v in scores.items()})
+            print_log(
+                f"{iou_type} AP in %, maxDets={self.max_dets} unless said otherwise\n"
+                + _table(scores, classes, self.max_dets),
+                "current",
+            )
+        return figures
+
+
+def average_precision(
+    results: Sequence[dict], classes: Sequence[str], iou_type: str, max_dets: int
+) -> dict[str, float]:
+    """COCO AP of a list of images.
+
+    Args:
+        results: As :meth:`CellCocoMetric.process` keeps them.
+        classes: Names of the classes, in the order of the labels.
+        iou_type: ``'bbox'`` or ``'segm'``.
+        max_dets: Detections per image that count.
+
+    Returns:
+        ``mAP, mAP_50, mAP_75``, each also with ``_s, _m, _l`` (mAP only), with
+        ``@100``, and with ``_<class>``; in 0..1, -1 where there is no ground truth.
+    """
+    # faster-coco-eval reports its progress by print and logging
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO(coco_ground_truth(results, classes))
+        detections = coco_detections(results, iou_type)
+        if detections:
+            found = ground_truth.loadRes(detections)
+        else:
+            found = COCO({**ground_truth.dataset, "annotations": []})
+        evaluation = COCOeval_faster(ground_truth, found, iou_type)
+        evaluation.params.maxDets = sorted({1, 100, max_dets})
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # (IoU threshold, recall, class, area, maxDets)
+    precision = evaluation.eval["precision"]
+    index = evaluation.params.maxDets.index(max_dets)
+
+    def mean(part: np.ndarray) -> float:
+        part = part[part > -1]
+        return float(part.mean()) if part.size else -1.0
+
+    scores = {}
+    for suffix, m in (("", index), ("@100", evaluation.params.maxDets.index(100))):
+        scores[f"mAP{suffix}"] = mean(precision[:, :, :, 0, m])
+        scores[f"mAP_50{suffix}"] = mean(precision[0, :, :, 0, m])
+        scores[f"mAP_75{suffix}"] = mean(precision[5, :, :, 0, m])
+    for area, name in enumerate(_AREAS[1:], 1):
+        scores[f"mAP{name}"] = mean(precision[:, :, :, area, index])
+    for k, name in enumerate(classes):
+        scores[f"mAP_{name}"] = mean(precision[:, :, k, 0, index])
+        scores[f"mAP_50_{name}"] = mean(precision[0, :, k, 0, index])
+        scores[f"mAP_75_{name}"] = mean(precision[5, :, k, 0, index])
+        for area, suffix in enumerate(_AREAS[1:], 1):
+            scores[f"mAP{suffix}_{name}"] = mean(precision[:, :, k, area, index])
+    return scores
+
+
+def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:
+    """Ground truth as a COCO data set; category ids are label + 1."""
+    from pycocotools import mask as coco_mask
+
+    annotations = []
+    for result in results:
+        for label, rle in zip(result["gt_labels"], result["gt_rles"], strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": result["img_id"],
+                    "category_id": int(label) + 1,
+                    "segmentation": rle,
+                    "bbox": coco_mask.toBbox(rle).tolist(),
+                    "area": int(coco_mask.area(rle)),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": [
+            {"id": r["img_id"], "height": r["size"][0], "width": r["size"][1]}
+            for r in results
+        ],
+        "categories": [{"id": i, "name": c} for i, c in enumerate(classes, 1)],
+        "annotations": annotations,
+    }
+
+
+def coco_detections(results: Sequence[dict], iou_type: str) -> list[dict]:
+    """Predictions as a COCO result list, xywh boxes or masks."""
+    detections = []
+    for result in results:
+        for i, (label, score) in enumerate(
+            zip(result["labels"], result["scores"], strict=True)
+        ):
+            x1, y1, x2, y2 = result["boxes"][i].tolist()
+            # A mask's size is the mask's area: with a box beside it loadRes would
+            # take the box's.
+            where = (
+                {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+                if iou_type == "bbox"
+                else {"segmentation": result["rles"][i]}
+            )
+            detections.append(
+                {
+                    "image_id": result["img_id"],
+                    "category_id": int(label) + 1,
+                    "score": float(score),
+                    **where,
+                }
+            )
+    return detections
+
+
+def _table(scores: dict[str, float], classes: Sequence[str], max_dets: int) -> str:
+    columns = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
+
+    def cell(key: str) -> str:
+        value = scores.get(key, -1.0)
+        return f"{100 * value:.1f}" if value >= 0 else "-"
+
+    rows = [["", *columns]]
+    rows += [[c, *(cell(f"{column}_{c}") for column in columns)] for c in classes]
+    rows.append([f"all, maxDets={max_dets}", *map(cell, columns)])
+    rows.append(["all, maxDets=100", *(cell(f"{column}@100") for column in columns)])
+    return AsciiTable(rows).table

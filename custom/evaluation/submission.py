@@ -1,0 +1,100 @@
+"""The submission file that the scorer takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from custom.structures.rle import as_rles, to_json
+
+FILE_NAME = "test-results.json"
+
+
+@METRICS.register_module()
+class Submission(BaseMetric):
+    """Write ``test-results.json`` and ``submission.zip``, which holds exactly it.
+
+    An entry is ``{image_id, bbox, score, category_id, segmentation}``: the official id
+    of the image, an xywh box in pixels, a category from 1 on, and an RLE whose
+    ``counts`` is a str.
+
+    Args:
+        out_dir: Folder of the two files; ``tools/test.py`` gives a new one per call.
+    """
+
+    default_prefix = "submission"
+
+    def __init__(self, out_dir: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.out_dir = Path(out_dir)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        """Keep the entries of a batch."""
+        for sample in data_samples:
+            pred = sample["pred_instances"]
+            boxes = pred["bboxes"].cpu().double()
+            boxes[:, 2:] -= boxes[:, :2]
+            self.results.append(
+                [
+                    {
+                        "image_id": int(sample["img_id"]),
+                        "bbox": [round(v, 2) for v in box],
+                        "score": score,
+                        "category_id": label + 1,
+                        "segmentation": to_json(rle),
+                    }
+                    for box, score, label, rle in zip(
+                        boxes.tolist(),
+                        pred["scores"].cpu().tolist(),
+                        pred["labels"].cpu().tolist(),
+                        as_rles(pred["masks"]),
+                        strict=True,
+                    )
+                ]
+            )
+
+    def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
+        """Write the files; the figures are the numbers of images and detections."""
+        entries = [entry for image in results for entry in image]
+        path = write_submission(entries, self.out_dir)
+        print_log(f"Submission of {len(results)} images written: {path}", "current")
+        return {"images": len(results), "detections": len(entries)}
+
+
+def write_submission(entries: Sequence[dict], out_dir: str | Path) -> Path:
+    """Write both files, each whole or not at all.
+
+    Args:
+        entries: The list that becomes ``test-results.json``.
+        out_dir: Existing files of the two names are not overwritten.
+
+    Returns:
+        The path of the zip.
+
+    Raises:
+        FileExistsError: ``out_dir`` holds a submission already.
+    """
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    targets = out_dir / FILE_NAME, out_dir / "submission.zip"
+    for target in targets:
+        if target.exists():
+            raise FileExistsError(f"{target} exists; choose another folder")
+    parts = [target.with_name(f".{target.name}.{os.getpid()}") for target in targets]
+    try:
+        parts[0].write_text(json.dumps(list(entries)))
+        with zipfile.ZipFile(parts[1], "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(parts[0], FILE_NAME)
+        for part, target in zip(parts, targets, strict=True):
+            os.replace(part, target)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+    return targets[1]

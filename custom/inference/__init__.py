@@ -1,0 +1,1 @@
+"""Tiles and merging: plain NumPy and PyTorch, no registry, no config."""

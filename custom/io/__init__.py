@@ -1,0 +1,1 @@
+"""Files: images, label images, annotation formats. No registry, no runner."""

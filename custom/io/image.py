@@ -1,0 +1,203 @@
+"""Reading images and label images, with one clear error for what cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from custom.errors import InputError
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+MAX_INSTANCES = 65_535
+_EXPORT_AGAIN = "Export the file again, or take it out of the data set"
+
+
+def _open_tiff(path: str | Path) -> tuple[tifffile.TiffFile, tifffile.TiffPage]:
+    """Open a one-page TIFF whose pixel data is all there."""
+    try:
+        file = tifffile.TiffFile(path)
+        page = file.pages[0]
+    except FileNotFoundError:
+        raise InputError(
+            path, "the file does not exist", "Check the data root and the name"
+        ) from None
+    except Exception as error:  # tifffile lets many types through on broken files
+        raise InputError(
+            path, f"not a readable TIFF ({error})", _EXPORT_AGAIN
+        ) from None
+    if len(file.pages) != 1 and page.shape == file.pages[1].shape:
+        file.close()
+        raise InputError(
+            path,
+            f"holds {len(file.pages)} pages, expected one image",
+            "Save each page as a file of its own",
+        )
+    needed = max(
+        (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)),
+        default=0,
+    )
+    if needed > file.filehandle.size or not page.dataoffsets:
+        file.close()
+        raise InputError(
+            path,
+            f"truncated: {file.filehandle.size} bytes of at least {needed}",
+            "Copy or download the file again",
+        )
+    return file, page
+
+
+def _read_tiff(path: str | Path) -> tuple[np.ndarray, str]:
+    file, page = _open_tiff(path)
+    with file:
+        try:
+            return page.asarray(), page.axes
+        except Exception as error:
+            raise InputError(
+                path, f"its pixels cannot be decoded ({error})", _EXPORT_AGAIN
+            ) from None
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(H, W) of an image; for a TIFF only its header is read.
+
+    Raises:
+        InputError: The file is missing, truncated or no image.
+    """
+    if Path(path).suffix.lower() not in TIFF_SUFFIXES:
+        return read_image(path).shape[:2]
+    file, page = _open_tiff(path)
+    with file:
+        return int(page.imagelength), int(page.imagewidth)
+
+
+def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
+    """Read an image as 8-bit RGB.
+
+    Alpha is dropped and gray is repeated.
+
+    Args:
+        path: TIFF, PNG, JPEG or whatever OpenCV reads.
+        max_value: The value of a 16-bit image that becomes 255: ``min(value,
+            max_value) * 255 / max_value``, rounded. Scanners with 12 bits write up
+            to 4095.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        InputError: The file is missing, truncated, no image, or of another type than
+            8 or 16 bits unsigned with 1 to 4 channels.
+    """
+    if Path(path).suffix.lower() in TIFF_SUFFIXES:
+        image, axes = _read_tiff(path)
+        if axes == "SYX":
+            image = np.moveaxis(image, 0, -1)
+    else:
+        if not Path(path).exists():
+            raise InputError(
+                path, "the file does not exist", "Check the data root and the name"
+            )
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if image is None:
+            raise InputError(path, "not a readable image", _EXPORT_AGAIN)
+        if image.ndim == 3:
+            image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
+        raise InputError(
+            path,
+            f"shape {image.shape} is not an image of 1 to 4 channels",
+            _EXPORT_AGAIN,
+        )
+    if image.dtype == np.uint16:
+        scaled = np.minimum(image, max_value).astype(np.float32) * (255 / max_value)
+        image = np.rint(scaled).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise InputError(
+            path,
+            f"pixels are {image.dtype}, not 8 or 16 bits unsigned",
+            "Convert the image to 8 bits",
+        )
+    if image.shape[2] <= 2:  # gray, gray with alpha
+        return np.repeat(image[:, :, :1], 3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """Read a label image: 0 is background, any other number is one instance.
+
+    Args:
+        path: A TIFF of one channel, of any number type (the released ones are
+            float64).
+
+    Returns:
+        (H, W) int32.
+
+    Raises:
+        InputError: The file is missing, truncated, has several channels, or holds
+            numbers that are fractions, negative, NaN or above 2^31 - 1.
+    """
+    image, _ = _read_tiff(path)
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    if image.ndim != 2:
+        raise InputError(
+            path,
+            f"shape {image.shape} is not a label image, which has one channel",
+            "Save one number per pixel: the id of its instance",
+        )
+    with np.errstate(invalid="ignore"):
+        labels = image.astype(np.int32)
+    if image.dtype.kind not in "bui" or image.dtype.itemsize > 2:
+        if not np.array_equal(labels, image):
+            raise InputError(path, _describe(image), "Ids must be integers from 1 on")
+    if labels.size and labels.min() < 0:
+        raise InputError(path, _describe(image), "Ids must be integers from 1 on")
+    return labels
+
+
+def _describe(image: np.ndarray) -> str:
+    """What is wrong with the values of a label image."""
+    if np.isnan(image).any():
+        return f"{int(np.isnan(image).sum())} label values are NaN"
+    if (image < 0).any():
+        return f"label values are negative, down to {image.min()}"
+    if (image > np.iinfo(np.int32).max).any():
+        return f"label values go up to {image.max()}, above 2^31 - 1"
+    fractions = image[image != np.floor(image)]
+    return f"label values are not integers, for example {fractions.flat[0]}"
+
+
+def check_labels(path: str | Path, size: tuple[int, int]) -> int:
+    """Check one label image against its image and count its instances.
+
+    Args:
+        path: See :func:`read_labels`.
+        size: (H, W) of the image.
+
+    Raises:
+        InputError: As :func:`read_labels`, or the sizes differ, or there are more
+            than 65,535 instances.
+    """
+    labels = read_labels(path)
+    if labels.shape != tuple(size):
+        raise InputError(
+            path,
+            f"its size (H, W) is {labels.shape}, its image's is {tuple(size)}",
+            "Label image and image must show the same pixels",
+        )
+    top = int(labels.max(initial=0))
+    if top <= 1 << 22:
+        count = int(np.count_nonzero(np.bincount(labels.ravel())[1:]))
+    else:
+        count = int(np.count_nonzero(np.unique(labels)))
+    if count > MAX_INSTANCES:
+        raise InputError(
+            path,
+            f"{count} different ids, at most {MAX_INSTANCES} are possible",
+            "Is this an image instead of a label image?",
+        )
+    return count

@@ -1,0 +1,72 @@
+"""The mask head of Mask R-CNN without full frames."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import get_box_tensor
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+
+from custom.structures import LabelMasks, RoIMasks
+
+
+@MODELS.register_module()
+class RoIFCNMaskHead(FCNMaskHead):
+    """:class:`mmdet.FCNMaskHead` with box-local targets and predictions.
+
+    The layers, the loss and the options are the stock head's. Targets of
+    :class:`LabelMasks` are sampled on the device of the boxes; ground truth of any
+    other type goes the stock way. Predictions are :class:`RoIMasks`.
+    """
+
+    def get_targets(
+        self, sampling_results: list, batch_gt_instances: list, rcnn_train_cfg: dict
+    ) -> Tensor:
+        """(K, h, w) float32 mask targets, see the stock head."""
+        masks = [gt.masks for gt in batch_gt_instances]
+        if not all(isinstance(item, LabelMasks) for item in masks):
+            return super().get_targets(
+                sampling_results, batch_gt_instances, rcnn_train_cfg
+            )
+        targets = []
+        for result, item in zip(sampling_results, masks, strict=True):
+            boxes = get_box_tensor(result.pos_priors)
+            limit = boxes.new_tensor([item.width, item.height] * 2)
+            targets.append(
+                item.roi_align(
+                    torch.minimum(boxes.clamp(min=0), limit),
+                    result.pos_assigned_gt_inds,
+                    _pair(rcnn_train_cfg.mask_size),
+                )
+            )
+        targets = torch.cat(targets)
+        if rcnn_train_cfg.get("soft_mask_target", False):
+            return targets
+        return (targets >= 0.5).to(targets.dtype)
+
+    def _predict_by_feat_single(
+        self,
+        mask_preds: Tensor,
+        bboxes: Tensor,
+        labels: Tensor,
+        img_meta: dict,
+        rcnn_test_cfg: dict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> RoIMasks:
+        """The masks of one image; ``bboxes`` are rescaled in place as in the base."""
+        scale = bboxes.new_tensor(img_meta["scale_factor"]).repeat((1, 2))
+        height, width = img_meta["ori_shape"][:2]
+        if rescale:
+            bboxes /= scale
+        else:
+            height = round(height * scale[0, 1].item())
+            width = round(width * scale[0, 0].item())
+        probs = mask_preds if activate_map else mask_preds.sigmoid()
+        if self.class_agnostic:
+            probs = probs[:, 0]
+        else:
+            probs = probs[torch.arange(len(probs), device=probs.device), labels]
+        return RoIMasks(probs, bboxes, (height, width), rcnn_test_cfg.mask_thr_binary)

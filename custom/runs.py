@@ -1,0 +1,48 @@
+"""What the tools know of run folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+from custom.errors import InputError
+
+
+def guard_work_dir(work_dir: str | Path) -> None:
+    """Refuse to start a second run in a folder that holds one.
+
+    Only the first process looks: the others of a distributed run may find what it
+    has written already.
+
+    Raises:
+        InputError: The folder holds a checkpoint or a run record.
+    """
+    if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) != 0:
+        return
+    work_dir = Path(work_dir)
+    held = [*work_dir.glob("*.pth"), *work_dir.glob("run.json")]
+    if held:
+        raise InputError(
+            work_dir,
+            f"it holds another run ({held[0].name})",
+            "Go on with it by --resume, choose another --work-dir, or remove it",
+        )
+
+
+def split_of_run(work_dir: str | Path) -> str | None:
+    """The split file that a run left in its folder, if it did."""
+    path = Path(work_dir) / "split.json"
+    return str(path) if path.exists() else None
+
+
+def set_split(cfg: Config, split: str) -> None:
+    """Make every labelled data set of a config use one split."""
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        loader = cfg.get(name)
+        dataset = loader.get("dataset") if loader else None
+        while dataset is not None and "dataset" in dataset:
+            dataset = dataset.dataset
+        if dataset is not None and "split" in dataset:
+            dataset.split = split

@@ -1,0 +1,178 @@
+"""Predicted masks as small patches in their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .rle import encode_runs, patch_runs
+
+# Pixels that are pasted at once; bounds the memory, not the result.
+_PIXELS_AT_ONCE = 1 << 19
+
+
+class RoIMasks:
+    """N masks as probabilities in boxes, pasted only where and when they are needed.
+
+    Named after detectron2's ``ROIMasks``. A mask's pixels are the probabilities,
+    interpolated bilinearly in the box and compared with the threshold, exactly as
+    ``FCNMaskHead`` of MMDetection pastes them.
+
+    Args:
+        probs: (N, h, w) float32 probabilities in 0..1, 28x28 for Mask R-CNN.
+        boxes: (N, 4) float32 (x1, y1, x2, y2) in pixels of the image.
+        size: (H, W) of the image.
+        threshold: A pixel belongs to the mask from this probability on, above 0.
+    """
+
+    def __init__(
+        self, probs: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float
+    ) -> None:
+        if not 0 < threshold <= 1:
+            raise ValueError(f"the mask threshold must be in (0, 1], not {threshold}")
+        self.probs, self.boxes = probs, boxes
+        self.size = (int(size[0]), int(size[1]))
+        self.threshold = float(threshold)
+
+    def _like(self, probs: Tensor, boxes: Tensor) -> RoIMasks:
+        return RoIMasks(probs, boxes, self.size, self.threshold)
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    def __repr__(self) -> str:
+        return f"RoIMasks(num_masks={len(self)}, size={self.size})"
+
+    def __getitem__(self, index) -> RoIMasks:
+        """Select instances; an int keeps the first dimension."""
+        if isinstance(index, int):
+            index = [index]
+        return self._like(self.probs[index], self.boxes[index])
+
+    @classmethod
+    def cat(cls, masks: Sequence[RoIMasks]) -> RoIMasks:
+        """Concatenate masks of one image."""
+        return masks[0]._like(
+            torch.cat([m.probs for m in masks]), torch.cat([m.boxes for m in masks])
+        )
+
+    def to(self, *args, **kwargs) -> RoIMasks:
+        """Move to a device, see :meth:`torch.Tensor.to`."""
+        return self._like(
+            self.probs.to(*args, **kwargs), self.boxes.to(*args, **kwargs)
+        )
+
+    def _windows(self) -> np.ndarray:
+        """(N, 4) int64 (y1, x1, y2, x2), the pixels that a mask can touch.
+
+        One pixel around the box, as in MMDetection's ``_do_paste_mask``.
+        """
+        boxes = self.boxes.detach().cpu().double().numpy()
+        limit = np.array(self.size)
+        low = np.clip(np.floor(boxes[:, 1::-1]) - 1, 0, limit)
+        high = np.clip(np.ceil(boxes[:, :1:-1]) + 1, 0, limit)
+        return np.concatenate([low, np.maximum(low, high)], axis=1).astype(np.int64)
+
+    def _pasted(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (indices, (n, 4) windows, (n, h, w) bool pixels) in chunks.
+
+        Masks of like size go together, so that padding them to one size costs little;
+        pixels outside a mask's window are False.
+        """
+        windows = self._windows()
+        extent = windows[:, 2:] - windows[:, :2]
+        order = np.lexsort((extent[:, 1], extent[:, 0]))
+        probs = self.probs.detach().cpu().float()
+        boxes = self.boxes.detach().cpu().float()
+        start = 0
+        while start < len(order):
+            # Sorted by height: the last of a chunk is the tallest.
+            stop, width = start, 0
+            while stop < len(order):
+                height, wider = (
+                    extent[order[stop], 0],
+                    max(width, extent[order[stop], 1]),
+                )
+                if stop > start and (
+                    (stop + 1 - start) * height * wider > _PIXELS_AT_ONCE
+                    or stop - start >= 64
+                ):
+                    break
+                stop, width = stop + 1, wider
+            chunk = order[start:stop]
+            start = stop
+            yield (
+                chunk,
+                windows[chunk],
+                self._paste(probs[chunk], boxes[chunk], windows[chunk]),
+            )
+
+    def _paste(self, probs: Tensor, boxes: Tensor, windows: np.ndarray) -> np.ndarray:
+        corner = torch.from_numpy(windows[:, :2])
+        height, width = (windows[:, 2:] - windows[:, :2]).max(axis=0)
+        if height == 0 or width == 0:
+            return np.zeros((len(probs), height, width), bool)
+
+        def axis(start: Tensor, stop: Tensor, first: Tensor, length: int) -> Tensor:
+            # The arithmetic, float32 and its order, of MMDetection's _do_paste_mask.
+            pixel = (first[:, None] + torch.arange(length)).float() + 0.5
+            grid = (pixel - start[:, None]) / (stop - start)[:, None] * 2 - 1
+            return torch.where(torch.isinf(grid), 0, grid)
+
+        y = axis(boxes[:, 1], boxes[:, 3], corner[:, 0], int(height))
+        x = axis(boxes[:, 0], boxes[:, 2], corner[:, 1], int(width))
+        shape = (len(probs), int(height), int(width))
+        grid = torch.stack(
+            [x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=3
+        )
+        pasted = F.grid_sample(probs[:, None], grid, align_corners=False)[:, 0]
+        mask = (pasted >= self.threshold).numpy()
+        rows = np.arange(height) < (windows[:, 2] - windows[:, 0])[:, None]
+        columns = np.arange(width) < (windows[:, 3] - windows[:, 1])[:, None]
+        mask &= rows[:, :, None]
+        mask &= columns[:, None, :]
+        return mask
+
+    def to_rle(self) -> list[dict]:
+        """N COCO RLE dicts (bytes); time and memory follow the boxes' areas."""
+        owners, starts, ends = [], [], []
+        for chunk, windows, masks in self._pasted():
+            owner, start, end = patch_runs(masks, windows[:, :2], self.size[0])
+            owners.append(chunk[owner])
+            starts.append(start)
+            ends.append(end)
+        empty = np.zeros(0, np.int64)
+        return encode_runs(
+            np.concatenate(owners or [empty]),
+            np.concatenate(starts or [empty]),
+            np.concatenate(ends or [empty]),
+            len(self),
+            self.size,
+        )
+
+    def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (y, x, (h, w) bool mask) of each instance, in order."""
+        found: list = [None] * len(self)
+        for chunk, windows, masks in self._pasted():
+            for i, (y1, x1, y2, x2), mask in zip(chunk, windows, masks, strict=True):
+                found[i] = (int(y1), int(x1), mask[: y2 - y1, : x2 - x1])
+        yield from found
+
+    @property
+    def areas(self) -> np.ndarray:
+        """(N,) int64 areas in pixels."""
+        areas = np.zeros(len(self), np.int64)
+        for chunk, _, masks in self._pasted():
+            areas[chunk] = masks.sum(axis=(1, 2))
+        return areas
+
+    def to_ndarray(self) -> np.ndarray:
+        """(N, H, W) bool bitmaps, for small images and tests."""
+        full = np.zeros((len(self), *self.size), bool)
+        for mask, (y, x, patch) in zip(full, self.patches(), strict=True):
+            mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+        return full

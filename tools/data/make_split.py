@@ -1,0 +1,69 @@
+"""Write a split file.
+
+Examples::
+
+    python tools/data/make_split.py data/hw3/train stratified_90-10 --out splits/
+    python tools/data/make_split.py data/hw3/train grouped_80-20 --patients patients.csv
+    python tools/data/make_split.py data/hw3/train kfold_5       # five files
+
+A config names a split by its file, by the environment variable CELL_SPLIT, or by its
+rule alone, in which case the same split is made when the data set is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from custom.datasets.splits import NAMES, make_split, patients_from_csv
+from custom.errors import InputError
+
+
+def main() -> None:
+    """Make the split or, for k folds, the splits."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="folder of the training images")
+    parser.add_argument("split", help=f"{NAMES}; kfold_5 makes all five folds")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--patients", help="CSV with the columns name,patient")
+    parser.add_argument("--out", type=Path, default=Path("data/splits"))
+    args = parser.parse_args()
+
+    classes_of = {
+        path.parent.name: [f.stem for f in path.parent.glob("*.tif") if f != path]
+        for path in args.folder.glob("*/image.tif")
+    }
+    if not classes_of:
+        raise InputError(
+            args.folder, "no <image>/image.tif in it", "Name the folder train/"
+        )
+    patients = patients_from_csv(args.patients, classes_of) if args.patients else None
+    name = args.split if "_seed" in args.split else f"{args.split}_seed{args.seed}"
+    folds = re.fullmatch(r"((?:grouped-)?kfold_\d+)(_seed\d+)", name)
+    if args.split == "all":
+        names = ["all"]
+    elif folds:
+        count = int(folds[1].split("_")[1])
+        names = [f"{folds[1]}-{i}{folds[2]}" for i in range(count)]
+    else:
+        names = [name]
+    for name in names:
+        path = args.out / f"{name}.json"
+        if path.exists():
+            raise InputError(path, "it exists already", "Choose another --out")
+        split = make_split(name, classes_of, args.folder, patients)
+        split.save(path)
+        print(f"{path}: {len(split.train)} train, {len(split.val)} val")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

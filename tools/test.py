@@ -1,0 +1,101 @@
+"""Evaluate a checkpoint, or write the submission file.
+
+Examples::
+
+    python tools/test.py CONFIG CHECKPOINT
+    python tools/test.py CONFIG CHECKPOINT --format-only   # test-results.json and zip
+
+Evaluation is on the validation images of the run that the checkpoint comes from (its
+split.json), whatever the folder of images holds today. Everything that is written goes
+to a new folder, <work dir>/<time>/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from custom.errors import InputError
+from custom.runs import set_split, split_of_run
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("--work-dir", help="default: the folder of the checkpoint")
+    parser.add_argument(
+        "--format-only",
+        action="store_true",
+        help="predict the test images and write the submission; no evaluation",
+    )
+    parser.add_argument(
+        "--show-dir", help="draw the images into <work dir>/<time>/<SHOW_DIR>"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help="settings that replace the config's: key=value, lists as key=[a,b]",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="who starts the processes of a distributed run",
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    """Build the runner for what is asked and test."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    checkpoint = Path(args.checkpoint)
+    if not checkpoint.is_file():
+        raise InputError(
+            checkpoint,
+            "the checkpoint does not exist",
+            "Check the name, or train first",
+        )
+    cfg.launcher, cfg.load_from, cfg.resume = args.launcher, str(checkpoint), False
+    cfg.work_dir = args.work_dir or str(checkpoint.parent)
+    if (split := split_of_run(checkpoint.parent)) is not None:
+        set_split(cfg, split)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    # The checkpoint brings the weights.
+    cfg.model.backbone.init_cfg = None
+    if args.show_dir:
+        cfg.default_hooks.visualization.update(
+            draw=True, interval=1, test_out_dir=args.show_dir
+        )
+    if args.format_only:
+        cfg.test_dataloader = cfg.submission_dataloader
+        # The folder of this run's log does not exist before the runner does.
+        cfg.test_evaluator = {"type": "Submission", "out_dir": ""}
+    runner = Runner.from_cfg(cfg)
+    if args.format_only:
+        for metric in runner.test_evaluator.metrics:
+            metric.out_dir = Path(runner.log_dir)
+    runner.test()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,100 @@
+"""Train a model.
+
+Example::
+
+    CELL_DATA_ROOT=data/hw3 python tools/train.py configs/cell/maskrcnn_r50.py
+
+The run goes to work_dirs/<config>/: checkpoints, log, scalars, the resolved config and
+the split. The options are those of MMDetection's own tools/train.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from custom.errors import InputError
+from custom.models.weights import prepare_weights
+from custom.runs import guard_work_dir, set_split, split_of_run
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate with the total batch size",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="go on from a checkpoint, or from the newest of the work dir",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        help="settings that replace the config's: key=value, lists as key=[a,b]",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="who starts the processes of a distributed run",
+    )
+    # torch.distributed.launch passes this one
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    """Check everything that can be checked, then train."""
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = f"work_dirs/{Path(args.config).stem}"
+    if args.amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    if args.auto_scale_lr:
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+        if (split := split_of_run(cfg.work_dir)) is not None:
+            set_split(cfg, split)
+    else:
+        guard_work_dir(cfg.work_dir)
+        prepare_weights(cfg)
+
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    runner.logger.info(f"The run is in {runner.work_dir}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
