@@ -15,7 +15,8 @@ custom_imports = dict(
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(
-        max_keep_ckpts=2, save_best='coco/segm_mAP_50', rule='greater'))
+        max_keep_ckpts=2, save_best='coco/segm_mAP_50', rule='greater'),
+    visualization=dict(type='CellVisualizationHook'))
 custom_hooks = [
     dict(type='RunRecordHook'),
     dict(type='CheckInvalidLossHook', interval=10),

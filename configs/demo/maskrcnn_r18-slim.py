@@ -16,7 +16,12 @@ model = dict(
         bbox_head=dict(in_channels=channels, fc_out_channels=256),
         mask_roi_extractor=dict(out_channels=channels),
         mask_head=dict(in_channels=channels, conv_out_channels=channels)),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=128))))
+    # NMS of thousands of boxes and RoIAlign are the slow parts on a CPU.
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=500),
+        rcnn=dict(sampler=dict(num=128))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=1000, max_per_img=1000), rcnn=dict(score_thr=0.05)))
 
 train_pipeline = [
     dict(type='LoadCellImage'),
@@ -39,7 +44,7 @@ train_dataloader = dict(
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1)
 
-max_iters = 400
+max_iters = 300
 train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -220,7 +220,7 @@ def test_nothing_stays_after_a_failure(tmp_path):
 
 def test_command_says_what_it_wrote_and_refuses_to_overwrite(tmp_path):
     tool = Path(__file__).parents[2] / "tools" / "data" / "make_demo_data.py"
-    args = "--out demo --train 2 --test 1 --size 64".split()
+    args = ["--out", "demo", "--train", "2", "--test", "1", "--size", "64"]
     first, second = (
         subprocess.run(
             [sys.executable, tool, *args], cwd=tmp_path, capture_output=True, text=True

@@ -29,7 +29,7 @@ test_pipeline = [
     dict(type='Resize', scale_factor=1.0, keep_ratio=True),
     dict(
         type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
+        meta_keys=('img_id', 'img_path', 'name', 'ori_shape', 'img_shape',
                    'scale_factor')),
 ]
 # Ground truth in the original frame: loaded after the image is resized.

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# tools/dist_train.sh CONFIG PROCESSES [options of train.py]
+# On several nodes set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
+set -euo pipefail
+CONFIG=$1
+PROCESSES=$2
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$PROCESSES" \
+    "$(dirname "$0")/train.py" "$CONFIG" --launcher pytorch "${@:3}"
