@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/demo/maskrcnn_r18-slim.py"
 DATA = "data/demo"
+SPLIT = "stratified_80-20_seed42"
 
 
 def step(title: str, *command: str) -> None:
@@ -27,7 +28,7 @@ def step(title: str, *command: str) -> None:
     env = {
         **os.environ,
         "CELL_DATA_ROOT": DATA,
-        "CELL_SPLIT": "stratified_80-20_seed42",
+        "CELL_SPLIT": SPLIT,
     }
     code = subprocess.run([sys.executable, *command], cwd=ROOT, env=env).returncode
     if code != 0:
@@ -47,9 +48,8 @@ def check_submission(path: Path) -> int:
         entries = json.loads(archive.read("test-results.json"))
     for entry in entries:
         rle = entry["segmentation"]
-        assert rle["size"] == sizes[entry["image_id"]] and isinstance(
-            rle["counts"], str
-        )
+        assert rle["size"] == sizes[entry["image_id"]]
+        assert isinstance(rle["counts"], str)
         assert list(coco_mask.decode(rle).shape) == rle["size"]
         assert entry["category_id"] in (1, 2, 3, 4) and 0 <= entry["score"] <= 1
         assert len(entry["bbox"]) == 4

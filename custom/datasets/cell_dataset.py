@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
@@ -24,7 +25,9 @@ PALETTE = [(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)]
 
 @DATASETS.register_module()
 class CellDataset(BaseDetDataset):
-    """Images with one label image per class: ``<image>/image.tif, class1.tif, ...``
+    """Images with one label image per class.
+
+    The layout is ``<image>/image.tif`` with ``class1.tif`` to ``class4.tif`` beside it.
 
     A class is named after its file; a file that is not there means that the class is
     absent, and an image without any class file is a valid negative. The index holds
@@ -42,7 +45,7 @@ class CellDataset(BaseDetDataset):
     (label, path), and ``counts``, the instances of each class.
     """
 
-    METAINFO = {
+    METAINFO: ClassVar[dict] = {
         "classes": ("class1", "class2", "class3", "class4"),
         "palette": PALETTE,
     }

@@ -151,9 +151,9 @@ def read_labels(path: str | Path) -> np.ndarray:
         )
     with np.errstate(invalid="ignore"):
         labels = image.astype(np.int32)
-    if image.dtype.kind not in "bui" or image.dtype.itemsize > 2:
-        if not np.array_equal(labels, image):
-            raise InputError(path, _describe(image), "Ids must be integers from 1 on")
+    narrow = image.dtype.kind in "bui" and image.dtype.itemsize <= 2
+    if not narrow and not np.array_equal(labels, image):
+        raise InputError(path, _describe(image), "Ids must be integers from 1 on")
     if labels.size and labels.min() < 0:
         raise InputError(path, _describe(image), "Ids must be integers from 1 on")
     return labels

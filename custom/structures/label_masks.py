@@ -69,14 +69,13 @@ class LabelMasks(BaseInstanceMasks):
             present, dense = _renumber(image, next_id)
             originals.append(present)
             foreground = dense > 0
-            for index, plane in enumerate(planes):
-                if not np.any(foreground & (plane > 0)):
-                    plane += dense
-                    break
+            index = 0
+            while index < len(planes) and np.any(foreground & (planes[index] > 0)):
+                index += 1
+            if index == len(planes):
+                planes.append(dense)
             else:
-                index = len(planes)
-                if len(present) or not planes:
-                    planes.append(dense)
+                planes[index] += dense
             plane_of.append(np.full(len(present), index))
             next_id += len(present)
         return cls(

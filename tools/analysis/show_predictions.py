@@ -47,12 +47,11 @@ def main() -> None:
     parser.add_argument("--images", nargs="*", help="names of images")
     parser.add_argument("--count", type=int, default=3, help="how many, without names")
     parser.add_argument("--score-thr", type=float, default=0.5)
-    parser.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu"
-    )
+    parser.add_argument("--device", help="default: the GPU if there is one")
     args = parser.parse_args()
 
     cfg = Config.fromfile(args.config)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     init_default_scope("mmdet")
     if (split := split_of_run(args.checkpoint.parent)) is not None:
         set_split(cfg, split)
@@ -73,7 +72,7 @@ def main() -> None:
         chosen = chosen[: args.count]
 
     cfg.model.backbone.init_cfg = None
-    model = MODELS.build(cfg.model).to(args.device).eval()
+    model = MODELS.build(cfg.model).to(device).eval()
     load_checkpoint(model, str(args.checkpoint), map_location="cpu", logger="silent")
     classes, palette = dataset.metainfo["classes"], dataset.metainfo["palette"]
 
