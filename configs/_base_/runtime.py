@@ -13,12 +13,15 @@ custom_imports = dict(
     allow_failed_imports=False)
 
 default_hooks = dict(
-    logger=dict(interval=10),
+    # One axis, iterations, for losses and metrics alike.
+    logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(
         max_keep_ckpts=2, save_best='coco/segm_mAP_50', rule='greater'),
     visualization=dict(type='CellVisualizationHook'))
 custom_hooks = [
     dict(type='RunRecordHook'),
+    # The course's rule: fewer than 200 million trainable parameters.
+    dict(type='ModelBudgetHook', limit=200_000_000),
     dict(type='CheckInvalidLossHook', interval=10),
 ]
 

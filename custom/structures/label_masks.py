@@ -18,6 +18,8 @@ from .rle import encode_label_image
 
 # Sample points that `roi_align` handles at once: about 40 bytes each.
 _POINTS_AT_ONCE = 1 << 17
+# The largest id for which a table over all ids is the quick way.
+_TABLE_MAX = 1 << 22
 
 
 class LabelMasks(BaseInstanceMasks):
@@ -131,7 +133,7 @@ class LabelMasks(BaseInstanceMasks):
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         elif isinstance(index, list):
-            index = np.asarray(index, np.int64)
+            index = np.asarray(index, None if index else np.int64)
         return LabelMasks(
             self.planes,
             np.atleast_1d(self.plane_of[index]),
@@ -317,10 +319,14 @@ class LabelMasks(BaseInstanceMasks):
         device, (out_h, out_w) = boxes.device, out_shape
         planes = self.to(device).planes
         result = boxes.new_zeros((len(boxes), out_h, out_w))
+        if len(boxes) == 0:
+            return result
         inds = inds.to(device)
         plane_of = torch.from_numpy(self.plane_of).to(device)[inds]
         ids = torch.from_numpy(self.ids).to(device, planes.dtype)[inds]
-        size = boxes[:, 2:] - boxes[:, :2]
+        # Half a pixel is taken off before the difference: mmcv's rounding.
+        start, end = (boxes - 0.5).split(2, dim=1)
+        size = end - start
         # mmcv: roi_bin_grid = ceil(roi / pooled), per axis and RoI.
         grid = torch.ceil(size / size.new_tensor([out_w, out_h])).long()
         for grid_w, grid_h in torch.unique(grid, dim=0).tolist():
@@ -329,8 +335,8 @@ class LabelMasks(BaseInstanceMasks):
             members = torch.nonzero((grid == grid.new_tensor([grid_w, grid_h])).all(1))
             points = out_h * out_w * grid_h * grid_w
             for chunk in members[:, 0].split(max(1, _POINTS_AT_ONCE // points)):
-                x = _axis(boxes[chunk, 0], size[chunk, 0], out_w, grid_w, self.width)
-                y = _axis(boxes[chunk, 1], size[chunk, 1], out_h, grid_h, self.height)
+                x = _axis(start[chunk, 0], size[chunk, 0], out_w, grid_w, self.width)
+                y = _axis(start[chunk, 1], size[chunk, 1], out_h, grid_h, self.height)
                 inside = _bilinear(planes, plane_of[chunk], ids[chunk], y, x)
                 inside = inside.view(-1, out_h, grid_h, out_w, grid_w)
                 total = torch.zeros_like(result[chunk])
@@ -371,10 +377,11 @@ class LabelMasks(BaseInstanceMasks):
         """(N,) int64 areas in pixels."""
         areas = np.zeros(len(self), np.int64)
         for index, plane in enumerate(self._array()):
-            own = self.plane_of == index
-            if own.any():
-                length = max(int(plane.max()), int(self.ids[own].max())) + 1
-                areas[own] = np.bincount(plane.ravel(), minlength=length)[self.ids[own]]
+            own = np.flatnonzero(self.plane_of == index)
+            plane, ids = _small_ids(plane, self.ids[own])
+            counts = np.bincount(plane.ravel())
+            present = ids < len(counts)
+            areas[own[present]] = counts[ids[present]]
         return areas
 
     def windows(self) -> list[tuple[slice, slice] | None]:
@@ -382,11 +389,12 @@ class LabelMasks(BaseInstanceMasks):
         found: list = [None] * len(self)
         for index, plane in enumerate(self._array()):
             own = np.flatnonzero(self.plane_of == index)
-            if len(own):
+            if len(own) and plane.size:
+                plane, ids = _small_ids(plane, self.ids[own])
                 slices = ndimage.find_objects(plane)
-                for i in own:
-                    if self.ids[i] <= len(slices):
-                        found[i] = slices[self.ids[i] - 1]
+                for i, label in zip(own, ids, strict=True):
+                    if label <= len(slices):
+                        found[i] = slices[label - 1]
         return found
 
     def boxes(self) -> np.ndarray:
@@ -416,9 +424,11 @@ class LabelMasks(BaseInstanceMasks):
         rles: list = [None] * len(self)
         for index, plane in enumerate(self._array()):
             own = np.flatnonzero(self.plane_of == index)
-            encoded = encode_label_image(plane, self.ids[own])
-            for i, rle in zip(own, encoded, strict=True):
-                rles[i] = rle
+            # An index may select an instance twice.
+            ids, place = np.unique(self.ids[own], return_inverse=True)
+            encoded = encode_label_image(plane, ids)
+            for i, j in zip(own, place, strict=True):
+                rles[i] = dict(encoded[j])
         return rles
 
     def to_ndarray(self) -> np.ndarray:
@@ -441,7 +451,7 @@ def _renumber(image: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         The (n,) ids as they were, ascending, and the new (H, W) int32 image.
     """
     top = int(image.max(initial=0))
-    if top <= 1 << 22:
+    if top <= _TABLE_MAX:
         # A table is an order of magnitude faster than sorting the pixels.
         present = np.flatnonzero(np.bincount(image.ravel(), minlength=1)[1:]) + 1
         table = np.zeros(top + 1, np.int32)
@@ -452,6 +462,21 @@ def _renumber(image: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
     table = np.zeros(len(values), np.int32)
     table[values > 0] = np.arange(first, first + len(present))
     return present.astype(np.int64), table[inverse].reshape(image.shape)
+
+
+def _small_ids(plane: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same pixels with ids that are small enough for a table.
+
+    Returns:
+        The (H, W) label image and the (N,) ids; an id without pixels may become any
+        number above those in the image.
+    """
+    if int(plane.max(initial=0)) <= _TABLE_MAX:
+        return plane, ids
+    present, dense = _renumber(plane, 1)
+    place = np.searchsorted(present, ids)
+    known = present[np.minimum(place, len(present) - 1)] == ids
+    return dense, np.where(known, place + 1, len(present) + 1)
 
 
 def _only_background(value) -> None:
@@ -467,6 +492,13 @@ def _axis(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sample points along one axis, as mmcv's ``pre_calc_for_bilinear_interpolate``.
 
+    Args:
+        start: (K,) first coordinate of each box, pixel centres at whole numbers.
+        length: (K,) extent of each box.
+        bins: Bins per box.
+        grid: Sample points per bin.
+        limit: Pixels of the image along the axis.
+
     Returns:
         (K, bins * grid) tensors: the pixels below and above, the weight of the pixel
         above and of the one below, and which points lie in the image.
@@ -474,7 +506,7 @@ def _axis(
     bin_size = (length / bins)[:, None, None]
     index = torch.arange(bins, device=start.device, dtype=start.dtype)[:, None]
     offset = torch.arange(grid, device=start.device, dtype=start.dtype) + 0.5
-    point = (start - 0.5)[:, None, None] + index * bin_size + offset * bin_size / grid
+    point = start[:, None, None] + index * bin_size + offset * bin_size / grid
     point = point.reshape(len(start), -1)
     valid = (point >= -1.0) & (point <= limit)
     point = point.clamp(min=0)

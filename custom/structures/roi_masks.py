@@ -49,8 +49,8 @@ class RoIMasks:
 
     def __getitem__(self, index) -> RoIMasks:
         """Select instances; an int keeps the first dimension."""
-        if isinstance(index, int):
-            index = [index]
+        if not isinstance(index, slice) and np.ndim(index) == 0:
+            index = [int(index)]
         return self._like(self.probs[index], self.boxes[index])
 
     @classmethod

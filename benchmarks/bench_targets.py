@@ -1,0 +1,88 @@
+"""Mask targets of 128 proposals: the stock `mask_target` against label images.
+
+Example::
+
+    python benchmarks/bench_targets.py --root data/hw3
+"""
+
+from __future__ import annotations
+
+from common import Case, parse_root, run_cases
+
+# isort: split
+import numpy as np
+import torch
+from mmdet.structures.mask import BitmapMasks, mask_target
+from mmengine.config import ConfigDict
+from samples import entries, load_masks
+
+SIDE, PROPOSALS = 1024, 128
+
+
+def crop_1024(entry: dict):
+    """The masks in the top left 1024² of an image, padded to that size."""
+    masks = load_masks(entry)
+    masks = masks.crop(np.array([0, 0, SIDE, SIDE])).pad((SIDE, SIDE))
+    return masks[masks.areas > 0]
+
+
+def cases(root) -> list[Case]:
+    """Each image that has 300 instances in 1024²."""
+    found = []
+    for entry in entries(root):
+        if sum(entry["counts"]) < 300:
+            continue
+        masks = crop_1024(entry)
+        if len(masks) < 300:
+            continue
+
+        def make(masks=masks):
+            rng = np.random.default_rng(0)
+            inds = rng.integers(0, len(masks), PROPOSALS)
+            boxes = masks.boxes()[inds]
+            boxes += (
+                rng.normal(0, 0.1, boxes.shape) * (boxes[:, 2:] - boxes[:, :2]).mean()
+            )
+            boxes = boxes.clip(0, SIDE)
+            boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+            return {
+                "boxes": torch.from_numpy(boxes.astype(np.float32)),
+                "inds": torch.from_numpy(inds),
+                "labels": masks.to("cpu"),
+                "bitmaps": BitmapMasks(masks.to_ndarray(), SIDE, SIDE),
+            }
+
+        def stock(data):
+            return mask_target(
+                [data["boxes"]],
+                [data["inds"]],
+                [data["bitmaps"]],
+                ConfigDict(mask_size=28),
+            )
+
+        def ours(data):
+            targets = data["labels"].roi_align(data["boxes"], data["inds"], (28, 28))
+            return (targets >= 0.5).float()
+
+        found.append(
+            Case(
+                f"mask targets, {entry['name']}, {PROPOSALS} proposals, {SIDE}²",
+                make,
+                stock,
+                ours,
+                len(masks),
+                repeats=9,
+                stock_repeats=3,
+                same=torch.equal,
+                warm_up=lambda data: {
+                    **data,
+                    "boxes": data["boxes"][:1],
+                    "inds": data["inds"][:1],
+                },
+            )
+        )
+    return found
+
+
+if __name__ == "__main__":
+    run_cases(cases(parse_root(__doc__)))

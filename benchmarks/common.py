@@ -1,0 +1,142 @@
+"""How the benchmarks measure: medians in one process, peak memory in another.
+
+Time: the two sides take turns in one process on the same input, so that a slow moment
+of the machine meets both; the figure is the median. Memory: each side runs once in a
+process of its own that has made the input and run a small one before; the figure is
+the peak resident memory above what was there at the start (Linux: VmHWM, reset through
+/proc/self/clear_refs).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+SAMPLES = ROOT.parent / "shared" / "data" / "hw3"
+
+
+@dataclass
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: What is measured.
+        make: Makes the input, in each process anew.
+        stock: The stock part, a function of the input.
+        ours: Ours.
+        instances: Instances of the input.
+        repeats: Turns of each side; the stock side stops after ``stock_repeats``.
+        same: Whether two results are equal; None where there is nothing to compare.
+        warm_up: A smaller input that loads libraries and starts threads.
+    """
+
+    name: str
+    make: Callable
+    stock: Callable
+    ours: Callable
+    instances: int
+    repeats: int = 5
+    stock_repeats: int = 3
+    same: Callable | None = None
+    warm_up: Callable | None = None
+
+
+def parse_root(description: str) -> Path | None:
+    """The folder of real samples to measure on, None for synthetic ones."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(os.environ.get("CELL_DATA_ROOT", SAMPLES)),
+        help="data set in the released layout; without one dense images are drawn",
+    )
+    root = parser.parse_args().root
+    return root if (root / "train").is_dir() else None
+
+
+def _status(key: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) / 1024
+    raise KeyError(key)
+
+
+def _measure_memory(case: Case, side: str, results) -> None:
+    function = getattr(case, side)
+    data = case.make()
+    if case.warm_up is not None:
+        function(case.warm_up(data))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    function(data)
+    results.put(_status("VmHWM") - before)
+
+
+def peak_mb(case: Case, side: str) -> float:
+    """Peak memory of one side above its input, MiB."""
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_measure_memory, args=(case, side, results))
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"{case.name}: the {side} side failed")
+    return results.get()
+
+
+def run_cases(cases: list[Case]) -> list[dict]:
+    """Measure the cases and print each as one JSON line.
+
+    Memory comes first for all of them: it is measured in forked processes, which must
+    not inherit the threads that timing starts.
+    """
+    memory = [
+        {side: peak_mb(case, side) for side in ("stock", "ours")}
+        for case in tqdm(cases, desc="memory", unit="case")
+    ]
+    rows = []
+    for case, peaks in zip(cases, memory, strict=True):
+        rows.append(_row(case, peaks))
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def _row(case: Case, peaks: dict[str, float]) -> dict:
+    data = case.make()
+    times: dict[str, list[float]] = {"stock": [], "ours": []}
+    first: dict = {}
+    for turn in range(case.repeats):
+        for side in ("stock", "ours"):
+            if side == "stock" and turn >= case.stock_repeats:
+                continue
+            start = time.perf_counter()
+            result = getattr(case, side)(data)
+            times[side].append(time.perf_counter() - start)
+            first.setdefault(side, result)
+    stock, ours = (statistics.median(times[side]) for side in ("stock", "ours"))
+    row = {
+        "case": case.name,
+        "instances": case.instances,
+        "stock_s": round(stock, 5),
+        "ours_s": round(ours, 5),
+        "speedup": round(stock / ours, 2),
+        "stock_mb": round(peaks["stock"], 1),
+        "ours_mb": round(peaks["ours"], 1),
+    }
+    if case.same is not None:
+        row["same"] = case.same(first["stock"], first["ours"])
+    return row

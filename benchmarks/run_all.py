@@ -1,0 +1,32 @@
+"""Run every benchmark and print one table.
+
+Example::
+
+    python benchmarks/run_all.py --root data/hw3
+
+The rows of docs/performance.md are this table.
+"""
+
+from __future__ import annotations
+
+import bench_eval
+import bench_loading
+import bench_rle
+import bench_targets
+from common import parse_root, run_cases
+from terminaltables import GithubFlavoredMarkdownTable
+
+
+def main() -> None:
+    """Measure all cases in one process."""
+    root = parse_root(__doc__)
+    modules = (bench_rle, bench_targets, bench_eval, bench_loading)
+    rows = run_cases([case for module in modules for case in module.cases(root)])
+    columns = ["case", "instances", "stock_s", "ours_s", "speedup", "stock_mb"]
+    columns += ["ours_mb", "same"]
+    table = [columns, *([str(row.get(c, "")) for c in columns] for row in rows)]
+    print(GithubFlavoredMarkdownTable(table).table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+# Whole images as torchvision resizes them: the shorter side becomes 800 pixels unless
+# the longer one would exceed 1333. No augmentation.
+_base_ = './cell.py'
+
+resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+train_pipeline = [
+    dict(type='LoadCellImage'),
+    dict(type='LoadLabelMasks'),
+    resize,
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [dict(type='LoadCellImage'), resize, _base_.test_pipeline[-1]]
+val_pipeline = [*test_pipeline[:-1], dict(type='LoadLabelMasks'), test_pipeline[-1]]
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+test_dataloader = val_dataloader
+submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,0 +1,6 @@
+# Report 000 with ResNet-152.
+_base_ = './maskrcnn_r50_adamw-30e.py'
+
+model = dict(
+    backbone=dict(
+        depth=152, init_cfg=dict(checkpoint='torchvision://resnet152')))

@@ -1,0 +1,10 @@
+# Report 000 with ResNeXt-101 32x8d.
+_base_ = './maskrcnn_r50_adamw-30e.py'
+
+model = dict(
+    backbone=dict(
+        type='ResNeXt',
+        depth=101,
+        groups=32,
+        base_width=8,
+        init_cfg=dict(checkpoint='torchvision://resnext101_32x8d')))

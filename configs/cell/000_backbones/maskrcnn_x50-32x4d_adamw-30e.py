@@ -1,0 +1,9 @@
+# Report 000 with ResNeXt-50 32x4d.
+_base_ = './maskrcnn_r50_adamw-30e.py'
+
+model = dict(
+    backbone=dict(
+        type='ResNeXt',
+        groups=32,
+        base_width=4,
+        init_cfg=dict(checkpoint='torchvision://resnext50_32x4d')))

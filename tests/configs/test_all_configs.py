@@ -1,0 +1,168 @@
+"""Every file under configs/ resolves, repeats no other, trains a step and predicts."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.runner import Runner
+
+from custom.io.synthetic import write_dataset
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(
+    p.relative_to(CONFIGS)
+    for p in CONFIGS.rglob("*.py")
+    if "_base_" not in p.relative_to(CONFIGS).parts
+)
+# Backbones of more than about 40 million parameters.
+HEAVY = ("r101", "r152", "x50", "x101", "convnext", "effnet", "dc5", "c4")
+# This many lines in a row that stand in two files are a copy.
+COPIED_LINES = 6
+SEEN: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def data_roots(tmp_path_factory) -> dict[str, Path]:
+    """Tiny data sets, named as the environment variables that configs read."""
+    cell = tmp_path_factory.mktemp("cell") / "data"
+    write_dataset(cell, n_train=5, n_test=1, size=96, seed=1)
+    return {"CELL_DATA_ROOT": cell}
+
+
+def shrink(cfg: Config) -> None:
+    """Replace sizes and numbers, and nothing else, so that a CPU is fast enough."""
+    for node in _dicts(cfg._cfg_dict):
+        if "init_cfg" in node:
+            node["init_cfg"] = None
+        kind = node.get("type")
+        if kind == "Resize" and "scale" in node:
+            node["scale"] = (128, 96)
+        elif kind == "RandomCrop" and node.get("crop_type", "absolute") == "absolute":
+            node["crop_size"] = (96, 96)
+        elif kind == "RandomScale":
+            node["factor_range"] = (0.9, 1.1)
+        elif kind == "RandomSampler":
+            node["num"] = min(node["num"], 32)
+        for key in ("nms_pre", "max_per_img"):
+            if key in node:
+                node[key] = 50
+        if "num_workers" in node:
+            node.update(num_workers=0, persistent_workers=False, batch_size=1)
+    if cfg.train_cfg.type == "EpochBasedTrainLoop":
+        cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    else:
+        cfg.train_cfg.update(max_iters=1, val_interval=1)
+    dataset = cfg.train_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    dataset.indices = 1
+    if cfg.val_dataloader is not None:
+        cfg.val_dataloader.dataset.indices = 1
+    cfg.load_from = None
+    cfg.visualizer.vis_backends = []
+    cfg.default_hooks.checkpoint = None
+
+
+def _dicts(node):
+    """Every dict of a config, the outermost first."""
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    if not isinstance(node, str) and hasattr(node, "__iter__"):
+        for value in list(node):
+            if isinstance(value, (dict, list, tuple)):
+                yield from _dicts(value)
+
+
+def _name(path: Path) -> str:
+    return str(path.with_suffix(""))
+
+
+def _marked(path: Path):
+    heavy = any(word in path.stem.replace("-", "_").split("_") for word in HEAVY)
+    return pytest.param(
+        path, id=_name(path), marks=[pytest.mark.slow] if heavy else []
+    )
+
+
+def test_names_are_unique():
+    # A run goes to work_dirs/<name of the config>.
+    stems = [path.stem for path in FILES]
+    assert len(stems) == len(set(stems))
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines that say something: no comments, no lone brackets."""
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if any(map(str.isalnum, line))]
+
+
+def test_no_copied_block():
+    blocks: dict[tuple, Path] = {}
+    for path in sorted(CONFIGS.rglob("*.py")):
+        lines = _lines(path)
+        own = {
+            tuple(lines[i : i + COPIED_LINES])
+            for i in range(len(lines) - COPIED_LINES + 1)
+        }
+        for block in own:
+            assert block not in blocks, (
+                f"{path} repeats {blocks[block]}:\n" + "\n".join(block)
+            )
+            blocks[block] = path
+
+
+@pytest.mark.parametrize("path", FILES, ids=_name)
+def test_says_what_it_is(path):
+    assert (CONFIGS / path).read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("path", map(_marked, FILES))
+def test_trains_predicts_and_round_trips(path, data_roots, tmp_path, monkeypatch):
+    for variable, root in data_roots.items():
+        monkeypatch.setenv(variable, str(root))
+    cfg = Config.fromfile(CONFIGS / path)
+    shrink(cfg)
+    # Configs that differ in sizes only are one and the same now.
+    content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    if content in SEEN:
+        return
+    SEEN.add(content)
+    # Formatting the config for the log takes longer than a training step.
+    monkeypatch.setattr(Config, "pretty_text", "")
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), _name(path).replace("/", "-")
+    runner = Runner.from_cfg(cfg)
+    model = runner.model
+    model.init_weights()
+    frozen = {k: v.clone() for k, v in model.named_parameters() if not v.requires_grad}
+    trained = {k: v.sum() for k, v in model.named_parameters() if v.requires_grad}
+    runner.train()
+
+    after = dict(model.named_parameters())
+    assert all(torch.equal(after[k], v) for k, v in frozen.items())
+    assert any(after[k].sum() != v for k, v in trained.items())
+    assert all(after[k].isfinite().all() for k in trained)
+
+    checkpoint = io.BytesIO()
+    torch.save(model.state_dict(), checkpoint)
+    checkpoint.seek(0)
+    again = MODELS.build(cfg.model)
+    again.load_state_dict(torch.load(checkpoint, weights_only=True))
+    first, second = (_predict(m, cfg.submission_dataloader) for m in (model, again))
+    assert torch.equal(first.bboxes, second.bboxes)
+    assert torch.equal(first.scores, second.scores)
+    assert first.masks.to_rle() == second.masks.to_rle()
+
+
+def _predict(model, loader):
+    """The predictions for the first image that a submission needs."""
+    batch = pseudo_collate([DATASETS.build(loader.dataset)[0]])
+    with torch.no_grad():
+        return model.eval().test_step(batch)[0].pred_instances

@@ -1,0 +1,40 @@
+"""Fixtures: the checkout, real samples, small synthetic data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from custom.io.synthetic import write_dataset
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the checkout."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo) -> Path:
+    """Real samples, which the repository does not hold."""
+    path = repo.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the real samples (../shared/data) are not on this machine")
+    return path
+
+
+@pytest.fixture(scope="session")
+def hw3(shared_data) -> Path:
+    """Real regions in the released layout."""
+    return shared_data / "hw3"
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory) -> Path:
+    """A synthetic data set of small images in the released layout."""
+    root = tmp_path_factory.mktemp("data") / "tiny"
+    write_dataset(root, n_train=6, n_test=2, size=96)
+    return root

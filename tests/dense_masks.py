@@ -1,0 +1,102 @@
+"""Pairs of LabelMasks and BitmapMasks of the same pixels, for differential tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+from mmdet.structures.mask import BitmapMasks
+
+from custom.io.image import image_size
+from custom.structures import LabelMasks
+from custom.transforms import LoadLabelMasks
+
+# Gaps, and numbers that do not fit in 8, 16 and 24 bits or in the table of ids.
+IDS = (1, 2, 3, 7, 255, 256, 257, 65_535, 65_536, 70_001, (1 << 22) + 5, (1 << 31) - 1)
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def to_bitmaps(masks: LabelMasks) -> BitmapMasks:
+    """The same masks as the stock class holds them."""
+    size = masks.height, masks.width
+    return BitmapMasks(masks.to_ndarray(), *size)
+
+
+def random_plane(
+    rng: np.random.Generator, size: tuple[int, int], ids: np.ndarray
+) -> np.ndarray:
+    """(H, W) int32 with one shape per id: boxes, discs, pixels, noise, frames."""
+    height, width = size
+    yy, xx = np.mgrid[:height, :width]
+    plane = np.zeros(size, np.int32)
+    for label in ids:
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        a, b = rng.integers(1, max(2, height)), rng.integers(1, max(2, width))
+        kind = rng.integers(5)
+        if kind == 0:
+            plane[y : y + a, x : x + b] = label
+        elif kind == 1:
+            plane[((yy - y) / a) ** 2 + ((xx - x) / b) ** 2 < 0.5] = label
+        elif kind == 2:
+            plane[y, x] = label
+        elif kind == 3:
+            plane[rng.random(size) < 0.1] = label
+        else:
+            plane[[0, -1]] = label
+    return plane
+
+
+def random_masks(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    count: int,
+    planes: int = 1,
+    pool: tuple[int, ...] = IDS,
+) -> LabelMasks:
+    """``count`` instances of some planes; ids that no instance has are there too."""
+    stack, candidates = [], []
+    for index in range(planes):
+        ids = rng.permutation(pool)[: rng.integers(0, len(pool) + 1)]
+        stack.append(random_plane(rng, size, ids))
+        # Some are not in the picture: an instance may have lost all its pixels.
+        candidates += [(index, label) for label in pool]
+    chosen = rng.permutation(candidates)[:count].reshape(-1, 2)
+    return LabelMasks(np.stack(stack), chosen[:, 0], chosen[:, 1])
+
+
+@st.composite
+def label_masks(
+    draw, max_side: int = 24, min_count: int = 0, max_count: int = 12
+) -> LabelMasks:
+    """Any label masks: sizes from 1, no, one or many instances, overlapping or not."""
+    size = draw(st.tuples(*[st.integers(1, max_side)] * 2))
+    count = draw(st.integers(min_count, max_count))
+    planes = draw(st.integers(1, 3))
+    return random_masks(np.random.default_rng(draw(seeds)), size, count, planes)
+
+
+def load_region(folder: Path) -> dict:
+    """Height, width and ground truth of a region in the released layout."""
+    height, width = image_size(folder / "image.tif")
+    files = [
+        (label, str(folder / f"class{label + 1}.tif"))
+        for label in range(4)
+        if (folder / f"class{label + 1}.tif").exists()
+    ]
+    return LoadLabelMasks().transform(
+        {"height": height, "width": width, "label_files": files}
+    )
+
+
+def assert_same(ours: LabelMasks, stock: BitmapMasks) -> None:
+    """Equal in number, size and every pixel."""
+    assert isinstance(ours, LabelMasks)
+    assert (len(ours), ours.height, ours.width) == (
+        len(stock),
+        stock.height,
+        stock.width,
+    )
+    assert ours.planes.shape[1:] == (ours.height, ours.width)
+    np.testing.assert_array_equal(ours.to_ndarray(), stock.masks)

@@ -1,0 +1,584 @@
+"""LabelMasks against BitmapMasks, operation by operation."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from dense_masks import (
+    IDS,
+    assert_same,
+    label_masks,
+    load_region,
+    random_masks,
+    seeds,
+    to_bitmaps,
+)
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mmcv.ops import roi_align
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+
+from custom.structures import LabelMasks
+
+many = settings(max_examples=150, deadline=None)
+sides = st.integers(1, 40)
+
+
+@pytest.fixture
+def masks() -> LabelMasks:
+    return random_masks(np.random.default_rng(3), (20, 30), 9, planes=2)
+
+
+# Making them.
+
+
+@many
+@given(
+    seed=seeds,
+    size=st.tuples(*[st.integers(1, 24)] * 2),
+    images=st.integers(1, 4),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.int32, np.uint32, np.int64]),
+)
+def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dtype):
+    rng = np.random.default_rng(seed)
+    pool = np.array([i for i in IDS if i <= np.iinfo(dtype).max])
+    originals = []
+    for _ in range(images):
+        ids = rng.permutation(pool)[: rng.integers(0, len(pool) + 1)]
+        source = np.zeros(size, dtype)
+        for label in ids:
+            y, x = rng.integers(0, size[0]), rng.integers(0, size[1])
+            source[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = label
+        originals.append(source)
+    masks, found = LabelMasks.from_label_images(originals)
+    expected = [
+        source == label for source in originals for label in np.unique(source) if label
+    ]
+    assert [list(ids) for ids in found] == [
+        [i for i in np.unique(source) if i] for source in originals
+    ]
+    assert_same(masks, BitmapMasks(np.array(expected, np.uint8), *size))
+
+
+def test_images_that_do_not_overlap_share_one_plane():
+    left, right = np.zeros((2, 4, 6), np.int32)
+    left[:, :3], right[:, 3:] = 9, 9
+    masks, _ = LabelMasks.from_label_images([left, right])
+    assert len(masks.planes) == 1
+    right[0, 2] = 9
+    masks, _ = LabelMasks.from_label_images([left, right])
+    assert len(masks.planes) == 2
+    assert masks.areas.tolist() == [12, 13]
+
+
+@many
+@given(
+    seed=seeds,
+    size=st.tuples(*[st.integers(1, 20)] * 2),
+    count=st.integers(0, 8),
+    density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
+)
+def test_overlapping_bitmaps_survive_a_round_trip(seed, size, count, density):
+    bitmaps = np.random.default_rng(seed).random((count, *size)) < density
+    stock = BitmapMasks(bitmaps.astype(np.uint8), *size)
+    assert_same(LabelMasks.from_bitmaps(bitmaps, size), stock)
+    columns = np.asfortranarray(stock.masks.transpose(1, 2, 0))
+    assert_same(LabelMasks.from_rles(coco_mask.encode(columns), size), stock)
+
+
+# Selecting.
+
+
+def indices(count: int) -> st.SearchStrategy:
+    """Everything that selects from ``count`` instances."""
+    integers = st.lists(st.integers(-count, count - 1), max_size=6) if count else None
+    flags = st.lists(st.booleans(), min_size=count, max_size=count)
+    arrays = st.one_of(
+        *([integers.map(lambda v: np.array(v, np.int64))] if count else []),
+        flags.map(lambda v: np.array(v, bool)),
+    )
+    return st.one_of(
+        *([st.integers(-count, count - 1)] if count else []),
+        st.slices(count),
+        arrays,
+        arrays.map(torch.from_numpy),
+        arrays.map(lambda v: v.tolist()),
+    )
+
+
+@many
+@given(st.data(), label_masks(max_side=6))
+def test_index_selects_as_bitmaps_do_and_shares_the_pixels(data, masks):
+    index = data.draw(indices(len(masks)))
+    chosen = masks[index]
+    if isinstance(index, torch.Tensor):
+        index = index.numpy()
+    elif isinstance(index, list):
+        index = np.array(index, bool if not len(masks) else None)
+        index = index if index.size else np.zeros(0, np.int64)
+    stock = to_bitmaps(masks)[index]
+    assert_same(chosen, stock)
+    assert chosen.planes is masks.planes
+    # An instance that is selected twice is there twice.
+    assert chosen.to_rle() == to_rle(stock)
+    np.testing.assert_array_equal(chosen.areas, stock.areas)
+
+
+def test_iterating_gives_one_instance_after_the_other(masks):
+    assert [item.areas.tolist() for item in masks] == [[a] for a in masks.areas]
+
+
+def test_instance_data_index_does_not_copy_planes(masks):
+    data = InstanceData(masks=masks, labels=torch.arange(len(masks)))
+    for index in (
+        torch.arange(len(masks)) % 2 == 0,
+        torch.tensor([4, 0, 4]),
+        np.array([5, 1]),
+        slice(2, 5),
+        3,
+        torch.zeros(len(masks), dtype=torch.bool),
+    ):
+        chosen = data[index]
+        assert chosen.masks.planes is masks.planes
+        assert_same(chosen.masks, to_bitmaps(masks)[chosen.labels.numpy()])
+
+
+@many
+@given(label_masks(max_side=8), label_masks(max_side=8), st.booleans())
+def test_cat_keeps_order_and_pixels(first, second, as_tensor):
+    second = second.crop(np.array([0, 0, first.width, first.height])).pad(
+        (max(first.height, second.height), max(first.width, second.width))
+    )
+    first = first.pad((second.height, second.width))
+    stock = BitmapMasks.cat([to_bitmaps(m) for m in (first, second, first[:2])])
+    if as_tensor:
+        first, second = first.to("cpu"), second.to("cpu")
+    joined = LabelMasks.cat([first, second, first[:2]])
+    assert_same(joined, stock)
+    assert len(joined.planes) == len(first.planes) + len(second.planes)
+
+
+# Geometry, where equality is exact.
+
+
+@many
+@given(label_masks(), st.sampled_from(["horizontal", "vertical", "diagonal"]))
+def test_flip_equals_bitmaps(masks, direction):
+    assert_same(masks.flip(direction), to_bitmaps(masks).flip(direction))
+
+
+@many
+@given(st.data(), label_masks())
+def test_crop_equals_bitmaps_also_beyond_the_image(data, masks):
+    x1 = data.draw(st.integers(-9, masks.width - 1))
+    y1 = data.draw(st.integers(-9, masks.height - 1))
+    # Also boxes without extent, of which one pixel is left.
+    x2 = data.draw(st.integers(x1 - 2, masks.width + 9))
+    y2 = data.draw(st.integers(y1 - 2, masks.height + 9))
+    box = np.array([x1, y1, x2, y2])
+    assert_same(masks.crop(box), to_bitmaps(masks).crop(box))
+    assert box.tolist() == [x1, y1, x2, y2]
+
+
+@many
+@given(label_masks(), st.integers(0, 9), st.integers(0, 9))
+def test_pad_equals_bitmaps(masks, more_h, more_w):
+    shape = masks.height + more_h, masks.width + more_w
+    assert_same(masks.pad(shape), to_bitmaps(masks).pad(shape))
+    assert_same(masks.to("cpu").pad(shape), to_bitmaps(masks).pad(shape))
+
+
+@many
+@given(label_masks(), *[st.integers(0, 5)] * 4)
+def test_expand_equals_bitmaps(masks, top, left, bottom, right):
+    shape = masks.height + top + bottom, masks.width + left + right
+    ours = masks.expand(*shape, top, left)
+    assert_same(ours, to_bitmaps(masks).expand(*shape, top, left))
+
+
+def test_padding_that_is_foreground_is_refused(masks):
+    with pytest.raises(ValueError, match="background"):
+        masks.pad((40, 40), pad_val=255)
+    with pytest.raises(ValueError, match="background"):
+        masks.rotate((20, 30), 10, border_value=1)
+
+
+@many
+@given(label_masks(), sides, sides)
+def test_resize_equals_bitmaps(masks, height, width):
+    ours = masks.resize((height, width))
+    assert_same(ours, to_bitmaps(masks).resize((height, width)))
+
+
+@many
+@given(
+    label_masks(),
+    st.one_of(
+        st.floats(0.1, 3),
+        st.tuples(st.integers(1, 60), st.integers(1, 60)),
+        st.tuples(st.integers(1, 60), st.just(float("inf"))),
+    ),
+)
+@example(LabelMasks(np.ones((1, 3, 5), np.int32), [0], [1]), 0.5)
+def test_rescale_equals_bitmaps(masks, scale):
+    new = mmcv.rescale_size((masks.width, masks.height), scale)
+    if min(new) == 0:  # cv2 has no empty images
+        return
+    assert_same(masks.rescale(scale), to_bitmaps(masks).rescale(scale))
+
+
+def test_resize_refuses_to_mix_ids(masks):
+    with pytest.raises(ValueError, match="nearest"):
+        masks.resize((10, 10), interpolation="bilinear")
+
+
+@many
+@given(
+    masks=label_masks(),
+    steps=st.lists(
+        st.sampled_from(["flip", "crop", "pad", "resize", "index"]), max_size=6
+    ),
+    seed=seeds,
+)
+def test_any_chain_equals_bitmaps(masks, steps, seed):
+    """Views, negative strides and gaps of one step are the input of the next."""
+    rng = np.random.default_rng(seed)
+    stock = to_bitmaps(masks)
+    for step in steps:
+        shape = masks.height, masks.width
+        if step == "flip":
+            args = (str(rng.choice(["horizontal", "vertical", "diagonal"])),)
+        elif step == "crop":
+            y, x = rng.integers(0, shape)
+            args = (np.array([x, y, *rng.integers(1, 30, 2)]),)
+        elif step == "pad":
+            args = (tuple(int(s) for s in shape + rng.integers(0, 4, 2)),)
+        elif step == "resize":
+            args = (tuple(int(s) for s in rng.integers(1, 30, 2)),)
+        else:
+            args = (rng.random(len(masks)) < 0.8,)
+        name = "__getitem__" if step == "index" else step
+        masks, stock = getattr(masks, name)(*args), getattr(stock, name)(*args)
+    assert_same(masks, stock)
+    assert masks.to_rle() == to_rle(stock)
+
+
+@many
+@given(
+    masks=label_masks(min_count=1),
+    offset=st.tuples(st.integers(-30, 30), st.integers(-30, 30)),
+    direction=st.sampled_from(["horizontal", "vertical", "both"]),
+    more=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+)
+def test_translate_by_whole_pixels_equals_bitmaps(masks, offset, direction, more):
+    shape = masks.height + more[0], masks.width + more[1]
+    args = shape, offset if direction == "both" else offset[0], direction
+    assert_same(masks.translate(*args), to_bitmaps(masks).translate(*args))
+
+
+def test_translate_into_a_smaller_frame_keeps_what_arrives_there():
+    """The stock class crops before it moves, and loses these pixels."""
+    plane = np.zeros((1, 4, 10), np.int32)
+    plane[0, 1:3, 7:9] = 1
+    masks = LabelMasks(plane, [0], [1])
+    moved = masks.translate((4, 5), -5, "horizontal")
+    assert moved.boxes().tolist() == [[2, 1, 4, 3]]
+    assert to_bitmaps(masks).translate((4, 5), -5, "horizontal").areas.tolist() == [0]
+
+
+# Geometry, where a boundary may move by less than a pixel.
+
+
+def warps(height: int, width: int) -> st.SearchStrategy:
+    """(name, arguments, the same warp of a float image, interpolated)."""
+    shape = height, width
+    rotate = st.tuples(st.floats(-360, 360), st.floats(0.3, 3)).map(
+        lambda v: (
+            "rotate",
+            (shape, v[0], None, v[1]),
+            lambda m: mmcv.imrotate(m, v[0], scale=v[1]),
+        )
+    )
+    directions = st.sampled_from(["horizontal", "vertical"])
+    shear = st.tuples(st.floats(-2, 2), directions).map(
+        lambda v: ("shear", (shape, *v), lambda m: mmcv.imshear(m, *v))
+    )
+    translate = st.tuples(st.floats(-20, 20), directions).map(
+        lambda v: ("translate", (shape, *v), lambda m: mmcv.imtranslate(m, *v))
+    )
+    return st.one_of(rotate, shear, translate)
+
+
+@many
+@given(st.data(), label_masks(max_side=40, min_count=1))
+def test_warps_differ_only_where_a_pixel_is_partly_covered(data, masks):
+    """Stock interpolates between the four nearest pixels, ours takes the nearest.
+
+    Both give 1 where all four are in the mask and 0 where none is, so they can only
+    differ where the boundary passes within one pixel of the sample point.
+    """
+    name, args, interpolated = data.draw(warps(masks.height, masks.width))
+    stock = to_bitmaps(masks)
+    ours = getattr(masks, name)(*args).to_ndarray()
+    theirs = getattr(stock, name)(*args).masks
+    covered = np.stack([interpolated(m.astype(np.float32)) for m in stock.masks])
+    partly = (covered > 0) & (covered < 1)
+    assert np.all(partly[ours != theirs])
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_rotating_a_square_by_quarter_turns_is_exact(quarter_turns):
+    masks = random_masks(np.random.default_rng(0), (21, 21), 5)
+    turned = masks.rotate((21, 21), 90.0 * quarter_turns)
+    # mmcv turns clockwise, NumPy the other way.
+    expected = np.rot90(masks.to_ndarray(), -quarter_turns, axes=(1, 2))
+    np.testing.assert_array_equal(turned.to_ndarray(), expected)
+
+
+def test_rotation_keeps_instances_above_the_512_that_stock_can_hold():
+    plane = np.arange(1, 30 * 30 + 1, dtype=np.int32).reshape(1, 30, 30)
+    masks = LabelMasks(plane, np.zeros(900), np.arange(1, 901))
+    assert (masks.rotate((30, 30), 180.0).areas == 1).all()
+    with pytest.raises(Exception, match="warpAffine"):
+        to_bitmaps(masks).rotate((30, 30), 180.0)
+
+
+# Mask targets.
+
+quarters = st.integers(-40, 160).map(lambda v: v / 4)
+coordinates = st.one_of(
+    quarters,
+    st.integers(-10, 40).map(float),
+    st.floats(-10, 40, width=32),
+)
+
+
+@st.composite
+def boxes(draw, max_count: int = 6) -> np.ndarray:
+    """(K, 4) float32: whole, fractional, without extent, partly or fully outside."""
+    count = draw(st.integers(0, max_count))
+    points = draw(
+        st.lists(
+            st.tuples(*[coordinates] * 4), min_size=count, max_size=count, unique=True
+        )
+    )
+    found = np.array(points, np.float32).reshape(-1, 4)
+    found[:, 0::2].sort(axis=1)
+    found[:, 1::2].sort(axis=1)
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    data=st.data(),
+    masks=label_masks(max_side=32, min_count=1),
+    boxes=boxes(),
+    out_shape=st.tuples(st.integers(1, 28), st.integers(1, 28)),
+    binarize=st.booleans(),
+)
+def test_crop_and_resize_equals_bitmaps_to_the_last_bit(
+    data, masks, boxes, out_shape, binarize
+):
+    inds = np.array(
+        data.draw(
+            st.lists(
+                st.integers(0, len(masks) - 1),
+                min_size=len(boxes),
+                max_size=len(boxes),
+            )
+        ),
+        np.int64,
+    )
+    args = boxes, out_shape, inds
+    ours = masks.crop_and_resize(*args, binarize=binarize)
+    stock = to_bitmaps(masks).crop_and_resize(*args, binarize=binarize)
+    assert isinstance(ours, BitmapMasks)
+    assert (ours.height, ours.width) == out_shape
+    np.testing.assert_array_equal(ours.masks, stock.masks)
+    if len(boxes):
+        assert ours.masks.dtype == stock.masks.dtype
+
+
+@many
+@given(label_masks(max_side=32, min_count=1), seeds)
+def test_targets_of_many_boxes_equal_roi_align(masks, seed):
+    """Boxes as a network gives them, 32-bit fractions; several grids at once."""
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(-3, 35, (60, 2, 2)).astype(np.float32)
+    boxes = torch.from_numpy(np.sort(corners, axis=1).reshape(60, 4))
+    inds = torch.from_numpy(rng.integers(0, len(masks), 60))
+    bitmaps = torch.from_numpy(masks.to_ndarray()).float()[inds]
+    rois = torch.cat([torch.arange(60.0)[:, None], boxes], dim=1)
+    stock = roi_align(bitmaps[:, None], rois, (28, 28), 1.0, 0, "avg", True)[:, 0]
+    assert torch.equal(masks.roi_align(boxes, inds, (28, 28)), stock)
+    assert torch.equal(masks.to("cpu").roi_align(boxes, inds, (28, 28)), stock)
+
+
+# Measuring and converting.
+
+
+def to_rle(masks: BitmapMasks) -> list[dict]:
+    return [coco_mask.encode(np.asfortranarray(m, np.uint8)) for m in masks.masks]
+
+
+@many
+@given(label_masks(), st.booleans())
+def test_measurements_equal_bitmaps(masks, as_tensor):
+    stock = to_bitmaps(masks)
+    masks = masks.to("cpu") if as_tensor else masks
+    np.testing.assert_array_equal(masks.areas, stock.areas)
+    np.testing.assert_array_equal(
+        masks.get_bboxes("hbox").tensor, stock.get_bboxes("hbox").tensor
+    )
+    assert masks.to_rle() == to_rle(stock)
+
+
+def test_boxes_have_the_class_that_is_asked_for(masks):
+    """RandomCrop's recompute_bbox passes the class, others its name."""
+    for kind in ("hbox", HorizontalBoxes):
+        boxes = masks.get_bboxes(kind)
+        assert isinstance(boxes, HorizontalBoxes)
+        assert boxes.tensor.dtype == torch.float32
+
+
+@many
+@given(label_masks())
+def test_patches_put_back_give_the_masks(masks):
+    full = np.zeros((len(masks), masks.height, masks.width), np.uint8)
+    for mask, (y, x, patch) in zip(full, masks.patches(), strict=True):
+        mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+    np.testing.assert_array_equal(full, masks.to_ndarray())
+
+
+def test_huge_ids_cost_no_table_of_their_size():
+    masks = LabelMasks(
+        np.full((1, 2, 3), (1 << 31) - 1, np.int32), [0, 0], [(1 << 31) - 1, 1 << 30]
+    )
+    assert masks.areas.tolist() == [6, 0]
+    assert masks.boxes().tolist() == [[0, 0, 3, 2], [0, 0, 0, 0]]
+
+
+@many
+@given(label_masks(), st.sampled_from([torch.bool, torch.uint8, torch.float32]))
+def test_to_tensor_equals_bitmaps(masks, dtype):
+    ours = masks.to_tensor(dtype, "cpu")
+    stock = to_bitmaps(masks).to_tensor(dtype, "cpu")
+    assert ours.dtype == stock.dtype
+    assert torch.equal(ours, stock)
+
+
+# Moving and copying.
+
+
+def test_instance_data_takes_masks_to_a_device_and_keeps_ids(masks):
+    data = InstanceData(masks=masks.flip("diagonal"), labels=torch.arange(len(masks)))
+    moved = data.to("cpu", non_blocking=True)
+    assert isinstance(moved.masks.planes, torch.Tensor)
+    assert moved.masks.planes.dtype == torch.int32
+    assert_same(moved.masks, to_bitmaps(masks.flip("diagonal")))
+    # A dtype is for the floats beside them.
+    assert moved.to(torch.float16).masks.planes.dtype == torch.int32
+
+
+@pytest.mark.gpu
+def test_targets_stay_on_the_gpu(masks):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
+    boxes = torch.tensor([[1.5, 2.25, 17.0, 19.75], [0.0, 0.0, 30.0, 20.0]])
+    inds = torch.tensor([0, 3])
+    on_cpu = masks.roi_align(boxes, inds, (28, 28))
+    moved = masks.to("cuda")
+    assert moved.planes.is_cuda
+    on_gpu = moved.roi_align(boxes.cuda(), inds.cuda(), (28, 28))
+    assert on_gpu.is_cuda
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-5)
+    rois = torch.cat([torch.arange(2.0)[:, None], boxes], dim=1).cuda()
+    bitmaps = moved.to_tensor(torch.float32, "cuda")[inds.cuda()]
+    stock = roi_align(bitmaps[:, None], rois, (28, 28), 1.0, 0, "avg", True)[:, 0]
+    torch.testing.assert_close(on_gpu, stock, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(moved.areas, masks.areas)
+    assert moved.to_rle() == masks.to_rle()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(_dump(m))])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_copies_are_equal_and_independent(masks, copied, as_tensor):
+    source = masks.to("cpu") if as_tensor else masks.flip()
+    before = to_bitmaps(source)
+    other = copied(source)
+    assert_same(other, before)
+    other.planes[:] = 0
+    assert_same(source, before)
+
+
+def _dump(masks: LabelMasks) -> bytes:
+    return pickle.dumps(masks, protocol=5)
+
+
+def test_a_worker_sends_the_crop_and_not_the_image_it_came_from():
+    masks = LabelMasks(np.ones((1, 1000, 1000), np.int32), [0], [1])
+    assert len(_dump(masks.crop(np.array([3, 3, 13, 13])))) < 2000
+
+
+# Real regions.
+
+
+def compare_region(folder, seed: int) -> None:
+    """All exact operations on one region, a few instances of the stock at a time."""
+    rng = np.random.default_rng(seed)
+    region = load_region(folder)
+    masks = region["gt_masks"]
+    height, width = masks.height, masks.width
+    x, y = rng.integers(0, width), rng.integers(0, height)
+    window = np.array([x, y, x + 256, y + 256])
+    scale = float(rng.uniform(0.5, 2))
+    direction = ("horizontal", "vertical", "diagonal")[seed % 3]
+    operations = {
+        "flip": lambda m: m.flip(direction),
+        "crop": lambda m: m.crop(window),
+        "pad": lambda m: m.pad((height + 7, width + 5)),
+        "rescale": lambda m: m.rescale(scale),
+    }
+    ours = {name: operation(masks) for name, operation in operations.items()}
+    areas, boxes, rles = masks.areas, masks.boxes(), masks.to_rle()
+    proposals = boxes + rng.normal(0, 3, boxes.shape).astype(np.float32)
+    proposals = np.clip(proposals, 0, [width, height] * 2).astype(np.float32)
+    proposals[:, 2:] = np.maximum(proposals[:, :2], proposals[:, 2:])
+    targets = masks.crop_and_resize(
+        proposals, (28, 28), np.arange(len(masks)), binarize=False
+    ).masks
+    for chunk in np.array_split(np.arange(len(masks)), len(masks) // 16 + 1):
+        if len(chunk) == 0:
+            continue
+        stock = to_bitmaps(masks[chunk])
+        for name, operation in operations.items():
+            assert_same(ours[name][chunk], operation(stock))
+        np.testing.assert_array_equal(areas[chunk], stock.areas)
+        np.testing.assert_array_equal(boxes[chunk], stock.get_bboxes("hbox").tensor)
+        assert [rles[i] for i in chunk] == to_rle(stock)
+        theirs = stock.crop_and_resize(
+            proposals[chunk], (28, 28), np.arange(len(chunk)), binarize=False
+        ).masks
+        np.testing.assert_array_equal(targets[chunk], theirs)
+
+
+def test_smallest_real_regions_equal_bitmaps(hw3):
+    folders = sorted(
+        (hw3 / "train").iterdir(), key=lambda f: (f / "image.tif").stat().st_size
+    )
+    for seed, folder in enumerate(folders[:4]):
+        compare_region(folder, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(40))
+def test_every_real_region_equals_bitmaps(hw3, index):
+    compare_region(sorted((hw3 / "train").iterdir())[index], index)
