@@ -15,6 +15,8 @@ from __future__ import annotations
 from common import Case, parse_root, run_cases
 
 # isort: split
+import tempfile
+
 import numpy as np
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
@@ -44,7 +46,13 @@ STOCK = [
     {"type": "LoadAnnotations", "with_mask": True, "poly2mask": True},
     *GEOMETRY,
 ]
-OURS = [{"type": "LoadCellImage"}, {"type": "LoadLabelMasks"}, *GEOMETRY]
+CACHE = tempfile.mkdtemp()
+OURS = [
+    {"type": "LoadCellImage"},
+    {"type": "LoadLabelMasks", "cache_dir": CACHE},
+    *GEOMETRY,
+]
+UNCACHED = [{"type": "LoadCellImage"}, {"type": "LoadLabelMasks"}, *GEOMETRY]
 IMAGE = [{"type": "LoadCellImage"}, *GEOMETRY]
 
 
@@ -104,6 +112,7 @@ def cases(root) -> list[Case]:
 
         single = len(group) == 1
         stock, ours, image = epoch(STOCK), epoch(OURS), epoch(IMAGE)
+        ours(group)  # fills the cache
         found.append(
             Case(
                 f"load, {name}",
@@ -128,6 +137,18 @@ def cases(root) -> list[Case]:
                 stock_repeats=15 if single else 5,
             )
         )
+    uncached = epoch(UNCACHED)
+    found.append(
+        Case(
+            f"load, {name}: without the cache, against the image alone",
+            make,
+            lambda data, run=image: run(data["ours"]),
+            lambda data: uncached(data["ours"]),
+            count,
+            stock_repeats=5,
+            warm_up=small,
+        )
+    )
     return found
 
 

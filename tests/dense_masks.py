@@ -77,6 +77,36 @@ def label_masks(
     return random_masks(np.random.default_rng(draw(seeds)), size, count, planes)
 
 
+def make_results(masks: LabelMasks, stock: bool, seed: int = 0) -> dict:
+    """What a pipeline holds after loading, with either kind of masks."""
+    rng = np.random.default_rng(seed)
+    size = masks.height, masks.width
+    return {
+        "img": rng.integers(0, 256, (*size, 3), np.uint8),
+        "img_shape": size,
+        "ori_shape": size,
+        "img_id": 7,
+        "gt_bboxes": masks.get_bboxes("hbox"),
+        "gt_bboxes_labels": rng.integers(0, 4, len(masks)),
+        "gt_ignore_flags": rng.random(len(masks)) < 0.2,
+        "gt_masks": to_bitmaps(masks) if stock else masks,
+    }
+
+
+def assert_same_results(ours: dict | None, stock: dict | None) -> None:
+    """Equal image, boxes, labels, flags and masks."""
+    assert (ours is None) == (stock is None)
+    if ours is None:
+        return
+    np.testing.assert_array_equal(ours["img"], stock["img"])
+    assert ours["img_shape"] == stock["img_shape"]
+    np.testing.assert_array_equal(ours["gt_bboxes"].tensor, stock["gt_bboxes"].tensor)
+    for key in ("gt_bboxes_labels", "gt_ignore_flags"):
+        np.testing.assert_array_equal(ours[key], stock[key])
+        assert ours[key].dtype == stock[key].dtype
+    assert_same(ours["gt_masks"], stock["gt_masks"])
+
+
 def load_region(folder: Path) -> dict:
     """Height, width and ground truth of a region in the released layout."""
     height, width = image_size(folder / "image.tif")

@@ -124,7 +124,9 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
         )
     if image.shape[2] <= 2:  # gray, gray with alpha
         return np.repeat(image[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(image[:, :, :3])
+    if image.shape[2] == 4:  # several times faster than a slice and a copy
+        return cv2.cvtColor(image, cv2.COLOR_RGBA2RGB)
+    return np.ascontiguousarray(image)
 
 
 def read_labels(path: str | Path) -> np.ndarray:

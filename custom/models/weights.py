@@ -16,6 +16,8 @@ from torch.hub import download_url_to_file
 
 from custom.errors import InputError
 
+from .torchvision_weights import with_own_names
+
 # What `torchvision://` means, so that CPU machines need no torchvision. From
 # torchvision/models/resnet.py, weights IMAGENET1K_V1.
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -46,6 +48,10 @@ def prepare_weights(cfg: Config) -> None:
         check_weights({**module, "init_cfg": None}, init.checkpoint, init.get("prefix"))
     if cfg.get("load_from"):
         cfg.load_from = find_weights(cfg.load_from)
+        path = _local(cfg.load_from)
+        own = with_own_names(path, cfg.model.backbone.get("in_channels", 3))
+        if own != path:
+            cfg.load_from = str(own)
         model = _without_init(cfg.model)
         # Heads of another number of classes are made anew, as users expect.
         check_weights(model, cfg.load_from, None, least=0.6)
@@ -95,6 +101,11 @@ def _cached(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(url).path).name)
 
 
+def _local(source: str) -> Path:
+    """Where the file is that :func:`find_weights` found."""
+    return _cached(source) if "://" in source else Path(source)
+
+
 def check_weights(
     module_cfg: dict, source: str, prefix: str | None, least: float = 0.9
 ) -> None:
@@ -106,7 +117,7 @@ def check_weights(
         prefix: Of the module's keys in the file, as in mmengine's ``Pretrained``.
         least: The share of the module's tensors that must be there in their shapes.
     """
-    path = _cached(source) if "://" in source else Path(source)
+    path = _local(source)
     if not path.exists():
         return  # another process is downloading it
     try:

@@ -35,9 +35,11 @@ class LabelMasks(BaseInstanceMasks):
     Args:
         planes: (L, H, W) int32 label images, 0 = background. Two instances of one
             plane do not overlap, so L is 1 unless instances overlap. Ids that no
-            instance refers to are allowed: indexing does not touch the pixels.
+            instance refers to are allowed: indexing does not touch the pixels. The
+            pixels are not changed once they are here.
         plane_of: (N,) int64, the plane of each instance.
         ids: (N,) int64 positive ids, unique within a plane.
+        boxes: (N, 4) float32, see :meth:`boxes`, where they are known already.
     """
 
     def __init__(
@@ -45,18 +47,21 @@ class LabelMasks(BaseInstanceMasks):
         planes: np.ndarray | Tensor,
         plane_of: np.ndarray,
         ids: np.ndarray,
+        boxes: np.ndarray | None = None,
     ) -> None:
         self.planes = planes
         self.plane_of = np.asarray(plane_of, np.int64)
         self.ids = np.asarray(ids, np.int64)
         self.height, self.width = (int(side) for side in planes.shape[1:])
+        self._boxes = boxes
 
     @classmethod
     def from_label_images(cls, images: Sequence[np.ndarray]) -> tuple[LabelMasks, list]:
         """Gather label images, such as the ones of several classes.
 
         Images are laid into one plane as long as they do not overlap; an image that
-        does gets a plane of its own, so nothing is lost. Ids are renumbered 1...N.
+        does gets a further plane, so nothing is lost. Ids stay as they are unless two
+        images of a plane use the same one.
 
         Args:
             images: Non-empty list of (H, W) integer label images, 0 = background.
@@ -66,23 +71,45 @@ class LabelMasks(BaseInstanceMasks):
             instances as they were, each (n,) int64, ascending.
         """
         planes: list[np.ndarray] = []
-        plane_of, originals, next_id = [], [], 1
+        pixels: list[int] = []  # foreground pixels of each plane
+        tops: list[int] = []  # the largest id of each plane
+        plane_of, ids, originals, boxes = [], [], [], []
         for image in images:
-            present, dense = _renumber(image, next_id)
-            originals.append(present)
-            foreground = dense > 0
-            index = 0
-            while index < len(planes) and np.any(foreground & (planes[index] > 0)):
-                index += 1
-            if index == len(planes):
-                planes.append(dense)
+            present = None
+            if int(image.max(initial=0)) > _TABLE_MAX:
+                present, image = _renumber(image, 1)
+            image = image.astype(np.int32, copy=False)
+            slices = ndimage.find_objects(image) if image.size else []
+            own = np.array([i for i, s in enumerate(slices, 1) if s], np.int64)
+            originals.append(own if present is None else present)
+            boxes += [
+                (s[1].start, s[0].start, s[1].stop, s[0].stop) for s in slices if s
+            ]
+            foreground = np.count_nonzero(image)
+            for index, plane in enumerate(planes):
+                used = [i for i, p in zip(ids, plane_of, strict=True) if p == index]
+                shift = tops[index] if np.isin(own, np.concatenate(used)).any() else 0
+                # Disjoint foregrounds add up, and then OR joins the ids unchanged.
+                merged = plane | (np.where(image, image + shift, 0) if shift else image)
+                if np.count_nonzero(merged) == pixels[index] + foreground:
+                    own, planes[index] = own + shift, merged
+                    break
             else:
-                planes[index] += dense
-            plane_of.append(np.full(len(present), index))
-            next_id += len(present)
-        return cls(
-            np.stack(planes), np.concatenate(plane_of), np.arange(1, next_id)
-        ), originals
+                index = len(planes)
+                planes.append(image)
+                pixels.append(0)
+                tops.append(0)
+            pixels[index] += foreground
+            tops[index] = max(tops[index], int(own.max(initial=0)))
+            plane_of.append(index)
+            ids.append(own)
+        masks = cls(
+            planes[0][None] if len(planes) == 1 else np.stack(planes),
+            np.repeat(plane_of, [len(own) for own in ids]),
+            np.concatenate(ids),
+            np.array(boxes, np.float32).reshape(-1, 4),
+        )
+        return masks, originals
 
     @classmethod
     def from_rles(cls, rles: Sequence[dict], size: tuple[int, int]) -> LabelMasks:
@@ -165,10 +192,31 @@ class LabelMasks(BaseInstanceMasks):
             planes, np.concatenate(plane_of), np.concatenate([m.ids for m in masks])
         )
 
+    def renumber(self) -> LabelMasks:
+        """The same instances, numbered 1, 2, ... over all planes.
+
+        Pixels that belong to none of them become background.
+        """
+        planes = np.zeros(self.planes.shape, np.int32)
+        ids, count = np.zeros_like(self.ids), 0
+        for index, plane in enumerate(self._array()):
+            own = np.flatnonzero(self.plane_of == index)
+            # An index may select an instance twice.
+            present, place = np.unique(self.ids[own], return_inverse=True)
+            plane, small = _small_ids(plane, present)
+            table = np.zeros(int(plane.max(initial=0)) + 1, np.int32)
+            known = small < len(table)
+            table[small[known]] = np.flatnonzero(known) + count + 1
+            planes[index] = table[plane]
+            ids[own] = place + count + 1
+            count += len(present)
+        return LabelMasks(planes, self.plane_of, ids)
+
     # Geometry. Arrays only: a pipeline runs before the masks go to a device.
 
     def _map(self, function) -> LabelMasks:
-        return self._like(np.stack([function(plane) for plane in self.planes]))
+        planes = [function(plane) for plane in self.planes]
+        return self._like(planes[0][None] if len(planes) == 1 else np.stack(planes))
 
     def rescale(self, scale, interpolation: str = "nearest") -> LabelMasks:
         """See :meth:`BaseInstanceMasks.rescale`."""
@@ -399,6 +447,8 @@ class LabelMasks(BaseInstanceMasks):
 
     def boxes(self) -> np.ndarray:
         """(N, 4) float32 tight boxes (x1, y1, x2, y2), zeros for an empty mask."""
+        if self._boxes is not None:
+            return self._boxes.copy()
         boxes = np.zeros((len(self), 4), np.float32)
         for i, window in enumerate(self.windows()):
             if window is not None:

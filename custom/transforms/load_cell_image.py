@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import cv2
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
@@ -26,6 +26,6 @@ class LoadCellImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``."""
         rgb = read_image(results["img_path"], self.max_value)
-        results["img"] = np.ascontiguousarray(rgb[:, :, ::-1])
+        results["img"] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         results["img_shape"] = results["ori_shape"] = rgb.shape[:2]
         return results

@@ -7,8 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
-from custom.errors import InputError
-from custom.io.image import read_labels
+from custom.io.label_cache import read_label_masks
 from custom.structures import LabelMasks
 
 
@@ -20,19 +19,27 @@ class LoadLabelMasks(BaseTransform):
     ``instances`` of a COCO JSON (RLE or polygons, as :class:`mmdet.CocoDataset` gives
     them). Adds ``gt_masks``, ``gt_bboxes`` (tight), ``gt_bboxes_labels`` (N,) int64
     and ``gt_ignore_flags`` (N,) bool.
+
+    Args:
+        cache_dir: Folder of cached label images, see
+            :func:`custom.io.label_cache.read_label_masks`; empty or None for none.
     """
+
+    def __init__(self, cache_dir: str | None = None) -> None:
+        self.cache_dir = cache_dir
 
     def transform(self, results: dict) -> dict:
         """Add the instances to ``results``."""
         size = (results["height"], results["width"])
         if "label_files" in results:
-            masks, labels = self._from_files(results["label_files"], size)
+            masks, labels = read_label_masks(
+                results["label_files"], size, self.cache_dir
+            )
             ignore = np.zeros(len(masks), bool)
         else:
             instances = results["instances"]
-            masks = LabelMasks.from_rles(
-                [_to_rle(i["mask"], size) for i in instances], size
-            )
+            rles = [_to_rle(i["mask"], size) for i in instances]
+            masks = LabelMasks.from_rles(rles, size)
             labels = np.array([i["bbox_label"] for i in instances], np.int64)
             ignore = np.array([i["ignore_flag"] for i in instances], bool)
         results["gt_masks"] = masks
@@ -40,28 +47,6 @@ class LoadLabelMasks(BaseTransform):
         results["gt_bboxes_labels"] = labels
         results["gt_ignore_flags"] = ignore
         return results
-
-    @staticmethod
-    def _from_files(
-        files: list, size: tuple[int, int]
-    ) -> tuple[LabelMasks, np.ndarray]:
-        images = [read_labels(path) for _, path in files]
-        for (_, path), image in zip(files, images, strict=True):
-            if image.shape != size:
-                raise InputError(
-                    path,
-                    f"its size (H, W) is {image.shape}, its image's is {size}",
-                    "Label image and image must show the same pixels",
-                )
-        if not images:
-            images = [np.zeros(size, np.int32)]
-            files = [(0, "")]
-        masks, ids = LabelMasks.from_label_images(images)
-        labels = [
-            np.full(len(found), label, np.int64)
-            for (label, _), found in zip(files, ids, strict=True)
-        ]
-        return masks, np.concatenate(labels)
 
 
 @TRANSFORMS.register_module()

@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
-from custom.io.synthetic import write_dataset
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(
@@ -29,11 +28,9 @@ SEEN: set[str] = set()
 
 
 @pytest.fixture(scope="module")
-def data_roots(tmp_path_factory) -> dict[str, Path]:
+def data_roots(tiny_root) -> dict[str, Path]:
     """Tiny data sets, named as the environment variables that configs read."""
-    cell = tmp_path_factory.mktemp("cell") / "data"
-    write_dataset(cell, n_train=5, n_test=1, size=96, seed=1)
-    return {"CELL_DATA_ROOT": cell}
+    return {"CELL_DATA_ROOT": tiny_root}
 
 
 def shrink(cfg: Config) -> None:
@@ -87,9 +84,7 @@ def _name(path: Path) -> str:
 
 def _marked(path: Path):
     heavy = any(word in path.stem.replace("-", "_").split("_") for word in HEAVY)
-    return pytest.param(
-        path, id=_name(path), marks=[pytest.mark.slow] if heavy else []
-    )
+    return pytest.param(path, id=_name(path), marks=[pytest.mark.slow] if heavy else [])
 
 
 def test_names_are_unique():

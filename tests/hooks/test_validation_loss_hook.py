@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,21 +11,22 @@ import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 
 from custom.hooks.validation_loss_hook import ValidationLossHook, in_network_frame
-from custom.io.synthetic import write_dataset
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskrcnn_r18-slim.py"
 RESIZE = {"type": "Resize", "scale": (120, 90), "keep_ratio": True}
 
 
 @pytest.fixture(scope="module")
-def cfg(tmp_path_factory) -> Config:
-    root = tmp_path_factory.mktemp("cell") / "data"
-    write_dataset(root, n_train=4, n_test=1, size=96, seed=1)
+def cfg(tiny_root) -> Config:
     cfg = Config.fromfile(CONFIG)
+    init_default_scope("mmdet")
+    cfg.model.test_cfg.rcnn.max_per_img = 20
     for name in ("train_dataloader", "val_dataloader"):
-        cfg[name].dataset.update(data_root=str(root), split="all", subset="train")
+        cfg[name].dataset.update(data_root=str(tiny_root), split="all", subset="train")
     # The order of training: labels first, then the resize.
     steps = cfg.val_pipeline
     cfg.val_dataloader.dataset.pipeline = [steps[0], RESIZE, *steps[2:]]
@@ -109,16 +111,13 @@ def test_touches_neither_model_nor_random_numbers(model, batches):
 
 
 def test_is_logged_and_can_choose_the_best_checkpoint(cfg, tmp_path):
-    import json
-
-    from mmengine.runner import Runner
-
     cfg = cfg.copy()
     cfg.custom_hooks = [*cfg.custom_hooks, {"type": "ValidationLossHook"}]
     cfg.default_hooks.checkpoint.update(save_best="val/loss", rule="less")
     cfg.train_cfg.update(max_iters=2, val_interval=1)
     for name in ("train_dataloader", "val_dataloader"):
         cfg[name].update(num_workers=0, persistent_workers=False)
+        cfg[name].dataset.indices = 2
     cfg.visualizer.vis_backends = [{"type": "LocalVisBackend"}]
     cfg.work_dir, cfg.experiment_name = str(tmp_path), "validation-loss"
     Runner.from_cfg(cfg).train()

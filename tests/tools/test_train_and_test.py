@@ -74,9 +74,11 @@ def test_scalars_hold_losses_and_ap_on_one_axis(demo_run):
     rows = [json.loads(line) for line in file.open()]
     (evaluation,) = [row for row in rows if "coco/segm_mAP_50" in row]
     assert evaluation["step"] == 2
-    assert {"coco/segm_mAP_50@100", "coco/segm_mAP_s", "coco/bbox_mAP_50_class1"} <= set(
-        evaluation
-    )
+    assert {
+        "coco/segm_mAP_50@100",
+        "coco/segm_mAP_s",
+        "coco/bbox_mAP_50_class1",
+    } <= set(evaluation)
 
 
 def test_second_run_in_a_work_dir_is_refused_and_resume_goes_on(
@@ -247,6 +249,9 @@ def test_two_processes_train_and_submit(repo, tiny_root, tmp_path):
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (path,) = work_dir.glob("*/submission.zip")
-    ids = {e["image_id"] for e in json.loads(path.with_name("test-results.json").read_text())}
+    ids = {
+        e["image_id"]
+        for e in json.loads(path.with_name("test-results.json").read_text())
+    }
     listed = json.loads((tiny_root / "test_image_name_to_ids.json").read_text())
     assert ids <= {row["id"] for row in listed}

@@ -5,10 +5,14 @@
 # name of a rule (custom/datasets/splits.py).
 data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
 split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
+# Compact copies of the label images, made at first use; CELL_LABEL_CACHE= for none.
+load_masks = dict(
+    type='LoadLabelMasks',
+    cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
 
 train_pipeline = [
     dict(type='LoadCellImage'),
-    dict(type='LoadLabelMasks'),
+    load_masks,
     dict(type='RandomScale', factor_range=(0.5, 2.0)),
     # Crops without cells stay: they teach what is not a cell.
     dict(
@@ -33,7 +37,7 @@ test_pipeline = [
                    'scale_factor')),
 ]
 # Ground truth in the original frame: loaded after the image is resized.
-val_pipeline = [*test_pipeline[:-1], dict(type='LoadLabelMasks'), test_pipeline[-1]]
+val_pipeline = [*test_pipeline[:-1], load_masks, test_pipeline[-1]]
 
 train_dataloader = dict(
     batch_size=2,

@@ -1,0 +1,86 @@
+"""torchvision's detector weights under MMDetection's names."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# Parts of torchvision's names (torchvision/models/detection/mask_rcnn.py and the
+# modules that it builds) and what MMDetection calls them.
+_NAMES = (
+    (r"backbone\.body\.", "backbone."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.0\.", r"neck.lateral_convs.\1.conv."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"neck.lateral_convs.\1.bn."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.0\.", r"neck.fpn_convs.\1.conv."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.1\.", r"neck.fpn_convs.\1.bn."),
+    (r"rpn\.head\.conv\.(\d)\.0\.", r"rpn_head.rpn_conv.\1.conv."),
+    (r"rpn\.head\.cls_logits\.", "rpn_head.rpn_cls."),
+    (r"rpn\.head\.bbox_pred\.", "rpn_head.rpn_reg."),
+    (r"roi_heads\.box_head\.5\.", "roi_head.bbox_head.shared_fcs.0."),
+    (r"roi_heads\.box_head\.(\d)\.0\.", r"roi_head.bbox_head.shared_convs.\1.conv."),
+    (r"roi_heads\.box_head\.(\d)\.1\.", r"roi_head.bbox_head.shared_convs.\1.bn."),
+    (r"roi_heads\.mask_head\.(\d)\.0\.", r"roi_head.mask_head.convs.\1.conv."),
+    (r"roi_heads\.mask_head\.(\d)\.1\.", r"roi_head.mask_head.convs.\1.bn."),
+)
+# Made anew for other classes, as the users of these weights do.
+_PREDICTORS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.")
+_FILE = "maskrcnn_resnet50_fpn_v2_coco"
+
+
+def rename_mask_rcnn_v2(
+    state: dict[str, Tensor], in_channels: int = 3
+) -> dict[str, Tensor]:
+    """The weights of ``maskrcnn_resnet50_fpn_v2`` for the same model in MMDetection.
+
+    The last layers of the box and mask heads are left out.
+
+    Args:
+        state: torchvision's state dict.
+        in_channels: Of the images. With 1, the stem gets the sum of its weights over
+            red, green and blue, which gives what a gray image in three equal channels
+            would give.
+
+    Raises:
+        KeyError: A name that this model does not have.
+    """
+    renamed = {}
+    for name, value in state.items():
+        if name.startswith(_PREDICTORS):
+            continue
+        for pattern, replacement in _NAMES:
+            own, matches = re.subn(f"^{pattern}", replacement, name)
+            if matches:
+                renamed[own] = value
+                break
+        else:
+            raise KeyError(f"{name} is no weight of torchvision's Mask R-CNN v2")
+    if in_channels == 1:
+        stem = renamed["backbone.conv1.weight"]
+        renamed["backbone.conv1.weight"] = stem.sum(dim=1, keepdim=True)
+    return renamed
+
+
+def with_own_names(path: Path, in_channels: int) -> Path:
+    """Where a weight file lies under MMDetection's names; written at the first call.
+
+    Args:
+        path: Any weight file; other files than torchvision's Mask R-CNN v2 are
+            returned as they are. The file need not be there yet, if another process is
+            downloading it.
+        in_channels: See :func:`rename_mask_rcnn_v2`.
+    """
+    if not path.name.startswith(_FILE):
+        return path
+    folder = Path(torch.hub.get_dir(), "checkpoints")
+    target = folder / f"{path.stem}_mmdet-{in_channels}ch.pth"
+    if path.exists() and not target.exists():
+        state = torch.load(path, "cpu", weights_only=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        torch.save(rename_mask_rcnn_v2(state, in_channels), temporary)
+        os.replace(temporary, target)
+    return target
