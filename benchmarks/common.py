@@ -20,7 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
+
+# A forked process cannot use the threads of its parent, and OpenMP then waits for
+# them for ever: this process has one thread until all memory is measured.
+THREADS = torch.get_num_threads()
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -76,6 +82,7 @@ def _status(key: str) -> float:
 
 
 def _measure_memory(case: Case, side: str, results) -> None:
+    torch.set_num_threads(THREADS)
     function = getattr(case, side)
     data = case.make()
     if case.warm_up is not None:
@@ -108,6 +115,7 @@ def run_cases(cases: list[Case]) -> list[dict]:
         {side: peak_mb(case, side) for side in ("stock", "ours")}
         for case in tqdm(cases, desc="memory", unit="case")
     ]
+    torch.set_num_threads(THREADS)
     rows = []
     for case, peaks in zip(cases, memory, strict=True):
         rows.append(_row(case, peaks))

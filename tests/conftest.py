@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,9 @@ def tiny_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("data") / "tiny"
     write_dataset(root, n_train=6, n_test=2, size=96)
     return root
+
+
+@pytest.fixture
+def tiny_copy(tiny_root, tmp_path) -> Path:
+    """A copy of ``tiny_root`` that a test may damage."""
+    return Path(shutil.copytree(tiny_root, tmp_path / "tiny"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -13,51 +15,48 @@ from custom.errors import InputError
 TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_INSTANCES = 65_535
 _EXPORT_AGAIN = "Export the file again, or take it out of the data set"
+_MISSING = "the file does not exist", "Check the data root and the name"
+# JPEG-compressed YCbCr comes out of tifffile as RGB.
+_PHOTOMETRICS = (
+    tifffile.PHOTOMETRIC.MINISBLACK,
+    tifffile.PHOTOMETRIC.RGB,
+    tifffile.PHOTOMETRIC.YCBCR,
+)
 
 
-def _open_tiff(path: str | Path) -> tuple[tifffile.TiffFile, tifffile.TiffPage]:
-    """Open a one-page TIFF whose pixel data is all there."""
+@contextmanager
+def _tiff_page(path: str | Path) -> Iterator[tifffile.TiffPage]:
+    """Open a one-page TIFF whose pixel data is all there.
+
+    Whatever fails inside the ``with`` becomes an :class:`InputError`: tifffile lets
+    many types of exceptions through on broken files, at any step.
+    """
     try:
-        file = tifffile.TiffFile(path)
-        page = file.pages[0]
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            if len(file.pages) > 1 and page.shape == file.pages[1].shape:
+                raise InputError(
+                    path,
+                    f"holds {len(file.pages)} pages, expected one image",
+                    "Save each page as a file of its own",
+                )
+            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+            needed = max((offset + count for offset, count in parts), default=0)
+            if needed > file.filehandle.size or not page.dataoffsets:
+                raise InputError(
+                    path,
+                    f"truncated: {file.filehandle.size} bytes of at least {needed}",
+                    "Copy or download the file again",
+                )
+            yield page
+    except InputError:
+        raise
     except FileNotFoundError:
-        raise InputError(
-            path, "the file does not exist", "Check the data root and the name"
-        ) from None
-    except Exception as error:  # tifffile lets many types through on broken files
+        raise InputError(path, *_MISSING) from None
+    except Exception as error:
         raise InputError(
             path, f"not a readable TIFF ({error})", _EXPORT_AGAIN
         ) from None
-    if len(file.pages) != 1 and page.shape == file.pages[1].shape:
-        file.close()
-        raise InputError(
-            path,
-            f"holds {len(file.pages)} pages, expected one image",
-            "Save each page as a file of its own",
-        )
-    needed = max(
-        (o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)),
-        default=0,
-    )
-    if needed > file.filehandle.size or not page.dataoffsets:
-        file.close()
-        raise InputError(
-            path,
-            f"truncated: {file.filehandle.size} bytes of at least {needed}",
-            "Copy or download the file again",
-        )
-    return file, page
-
-
-def _read_tiff(path: str | Path) -> tuple[np.ndarray, str]:
-    file, page = _open_tiff(path)
-    with file:
-        try:
-            return page.asarray(), page.axes
-        except Exception as error:
-            raise InputError(
-                path, f"its pixels cannot be decoded ({error})", _EXPORT_AGAIN
-            ) from None
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -68,8 +67,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """
     if Path(path).suffix.lower() not in TIFF_SUFFIXES:
         return read_image(path).shape[:2]
-    file, page = _open_tiff(path)
-    with file:
+    with _tiff_page(path) as page:
         return int(page.imagelength), int(page.imagewidth)
 
 
@@ -89,22 +87,21 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
 
     Raises:
         InputError: The file is missing, truncated, no image, or of another type than
-            8 or 16 bits unsigned with 1 to 4 channels.
+            8 or 16 bits unsigned with 1 to 4 channels, RGB or gray.
     """
     if Path(path).suffix.lower() in TIFF_SUFFIXES:
-        image, axes = _read_tiff(path)
-        if axes == "SYX":
-            image = np.moveaxis(image, 0, -1)
+        with _tiff_page(path) as page:
+            if page.photometric not in _PHOTOMETRICS:
+                raise InputError(
+                    path,
+                    f"its colours are stored as {page.photometric.name}",
+                    "Save it as RGB, or as gray with 0 for black",
+                )
+            image = page.asarray()
+            if page.axes == "SYX":
+                image = np.moveaxis(image, 0, -1)
     else:
-        if not Path(path).exists():
-            raise InputError(
-                path, "the file does not exist", "Check the data root and the name"
-            )
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise InputError(path, "not a readable image", _EXPORT_AGAIN)
-        if image.ndim == 3:
-            image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
+        image = _read_other(path)
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
@@ -129,6 +126,25 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def _read_other(path: str | Path) -> np.ndarray:
+    """Read what is no TIFF: (H, W) gray or (H, W, 3 or 4) RGB(A)."""
+    try:
+        data = np.fromfile(path, np.uint8)
+        # OpenCV raises on no bytes at all and returns None on wrong ones.
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except FileNotFoundError:
+        raise InputError(path, *_MISSING) from None
+    except (OSError, cv2.error) as error:
+        raise InputError(
+            path, f"not a readable image ({error})", _EXPORT_AGAIN
+        ) from None
+    if image is None:
+        raise InputError(path, "not a readable image", _EXPORT_AGAIN)
+    if image.ndim == 3:
+        image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
+    return image
+
+
 def read_labels(path: str | Path) -> np.ndarray:
     """Read a label image: 0 is background, any other number is one instance.
 
@@ -143,7 +159,8 @@ def read_labels(path: str | Path) -> np.ndarray:
         InputError: The file is missing, truncated, has several channels, or holds
             numbers that are fractions, negative, NaN or above 2^31 - 1.
     """
-    image, _ = _read_tiff(path)
+    with _tiff_page(path) as page:
+        image = page.asarray()
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.ndim != 2:
         raise InputError(

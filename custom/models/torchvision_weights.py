@@ -1,4 +1,4 @@
-"""torchvision's detector weights under MMDetection's names."""
+"""torchvision's weights under the names that they have here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Parts of torchvision's names (torchvision/models/detection/mask_rcnn.py and the
+# Parts of the names of Mask R-CNN v2 (torchvision/models/detection/mask_rcnn.py and the
 # modules that it builds) and what MMDetection calls them.
 _NAMES = (
     (r"backbone\.body\.", "backbone."),
@@ -61,6 +61,45 @@ def rename_mask_rcnn_v2(
     if in_channels == 1:
         stem = renamed["backbone.conv1.weight"]
         renamed["backbone.conv1.weight"] = stem.sum(dim=1, keepdim=True)
+    return renamed
+
+
+# Parts of a ConvNeXt block (torchvision/models/convnext.py, CNBlock).
+_BLOCK = {
+    "layer_scale": "gamma",
+    "block.0": "depthwise_conv",
+    "block.2": "norm",
+    "block.3": "pointwise_conv1",
+    "block.5": "pointwise_conv2",
+}
+
+
+def rename_convnext(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of torchvision's ConvNeXt for :class:`custom.models.ConvNeXt`.
+
+    ``features`` are the stem, the first stage, a downsampling, the second stage, and so
+    on. The classifier is left out.
+
+    Args:
+        state: A state dict; one of other names is returned as it is.
+    """
+    if "features.0.0.weight" not in state:
+        return state
+    renamed = {}
+    for name, value in state.items():
+        if not name.startswith("features."):
+            continue
+        number, rest = name.removeprefix("features.").split(".", 1)
+        stage, is_stage = divmod(int(number), 2)
+        if is_stage:
+            block, rest = rest.split(".", 1)
+            part = next(part for part in _BLOCK if rest.startswith(part))
+            rest = rest.replace(part, _BLOCK[part], 1)
+            if part == "layer_scale":
+                value = value.flatten()  # (C, 1, 1)
+            renamed[f"stages.{stage}.{block}.{rest}"] = value
+        else:
+            renamed[f"downsample_layers.{stage}.{rest}"] = value
     return renamed
 
 

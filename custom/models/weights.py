@@ -128,11 +128,16 @@ def check_weights(
         ) from None
     state = state.get("state_dict", state)
     prefix = f"{prefix.rstrip('.')}." if prefix else ""
-    wanted = MODELS.build(ConfigDict(module_cfg)).state_dict()
+    module = MODELS.build(ConfigDict(module_cfg))
+    state = {
+        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)
+    }
+    if hasattr(module, "rename_weights"):
+        state = module.rename_weights(state)
+    wanted = module.state_dict()
     wanted = {k: v.shape for k, v in wanted.items() if "num_batches" not in k}
     fitting = sum(
-        getattr(state.get(prefix + key), "shape", None) == shape
-        for key, shape in wanted.items()
+        getattr(state.get(key), "shape", None) == shape for key, shape in wanted.items()
     )
     if fitting < least * len(wanted):
         raise InputError(

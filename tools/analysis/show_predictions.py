@@ -95,7 +95,7 @@ def main() -> None:
             (f"predicted, score ≥ {args.score_thr:g}: {len(pred)} cells", pred),
         )
         # Thicker lines where the figure shows large images small.
-        thickness = max(1, round(max(image.shape[:2]) / 500))
+        thickness = max(1, round(max(image.shape[:2]) / 300))
         for axis, (title, content) in zip(row, panels, strict=True):
             if not isinstance(content, np.ndarray):
                 content = draw_contours(

@@ -7,7 +7,6 @@ train_pipeline = [
     dict(type='LoadCellImage'),
     dict(type='LoadLabelMasks'),
     resize,
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [dict(type='LoadCellImage'), resize, _base_.test_pipeline[-1]]

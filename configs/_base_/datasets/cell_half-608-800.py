@@ -1,0 +1,19 @@
+# A crop of half the height and half the width, resized so that its shorter side becomes
+# 608 pixels unless the longer one would exceed 800. Tested whole, at 800 to 1333.
+_base_ = './cell_800-1333.py'
+
+train_pipeline = [
+    dict(type='LoadCellImage'),
+    dict(type='LoadLabelMasks'),
+    dict(
+        type='RandomCrop',
+        crop_type='relative',
+        crop_size=(0.5, 0.5),
+        allow_negative_crop=True,
+        recompute_bbox=True),
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False),
+    dict(type='Resize', scale=(800, 608), keep_ratio=True),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackDetInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,102 @@
+"""Draw training samples as the network gets them, after augmentation.
+
+Example::
+
+    python tools/data/browse.py configs/cell/maskrcnn_r50.py -o samples.png --count 12
+
+Contours have the colours of the classes; thin boxes are the boxes the network learns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import cv2
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from tqdm import trange
+
+from custom.errors import InputError
+from custom.visualization import draw_contours
+
+
+def draw(sample: dict, palette: list) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a packed sample with its contours and boxes."""
+    image = np.ascontiguousarray(sample["inputs"].numpy().transpose(1, 2, 0))
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    gt = sample["data_samples"].gt_instances
+    thickness = max(1, round(max(image.shape[:2]) / 400))
+    image = draw_contours(image, gt.masks, gt.labels, palette, thickness)
+    for x1, y1, x2, y2 in gt.bboxes.tensor.round().int().tolist():
+        cv2.rectangle(image, (x1, y1), (x2, y2), (255, 255, 255), 1)
+    return image
+
+
+def main() -> None:
+    """Draw a grid of samples."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    cfg = Config.fromfile(args.config)
+    init_default_scope("mmdet")
+    np.random.seed(args.seed)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    classes, palette = dataset.metainfo["classes"], dataset.metainfo["palette"]
+    columns = min(4, args.count)
+    rows = -(-args.count // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.6 * columns, 3.8 * rows),
+        squeeze=False,
+        constrained_layout=True,
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    order = np.random.permutation(len(dataset))
+    for i in trange(args.count, unit="sample", delay=1):
+        sample = dataset[int(order[i % len(order)])]
+        meta = sample["data_samples"]
+        axes.flat[i].imshow(draw(sample, palette))
+        height, width = meta.img_shape[:2]
+        axes.flat[i].set_title(
+            f"{Path(meta.img_path).parent.name[:24]}\n{width}x{height}, "
+            f"{len(meta.gt_instances)} cells",
+            fontsize=7,
+        )
+    figure.legend(
+        handles=[
+            Line2D([], [], color=np.array(color) / 255, lw=3, label=name)
+            for name, color in zip(classes, palette, strict=True)
+        ],
+        loc="outside lower center",
+        ncols=len(classes),
+        frameon=False,
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.out, dpi=110)
+    print(f"{args.out}: {args.count} training samples after augmentation")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
