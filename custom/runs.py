@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.config import Config
@@ -40,9 +41,14 @@ def split_of_run(work_dir: str | Path) -> str | None:
 def set_split(cfg: Config, split: str) -> None:
     """Make every labelled data set of a config use one split."""
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        loader = cfg.get(name)
-        dataset = loader.get("dataset") if loader else None
-        while dataset is not None and "dataset" in dataset:
-            dataset = dataset.dataset
-        if dataset is not None and "split" in dataset:
-            dataset.split = split
+        for dataset in _datasets(cfg.get(name) or {}):
+            if "split" in dataset:
+                dataset.split = split
+
+
+def _datasets(node: dict) -> Iterator[dict]:
+    """The data sets of a loader, also those inside wrappers."""
+    for inner in (node.get("dataset"), *(node.get("datasets") or ())):
+        if inner is not None:
+            yield inner
+            yield from _datasets(inner)

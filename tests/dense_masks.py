@@ -68,10 +68,14 @@ def random_masks(
 
 @st.composite
 def label_masks(
-    draw, max_side: int = 24, min_count: int = 0, max_count: int = 12
+    draw,
+    max_side: int = 24,
+    min_count: int = 0,
+    max_count: int = 12,
+    min_side: int = 1,
 ) -> LabelMasks:
     """Any label masks: sizes from 1, no, one or many instances, overlapping or not."""
-    size = draw(st.tuples(*[st.integers(1, max_side)] * 2))
+    size = draw(st.tuples(*[st.integers(min_side, max_side)] * 2))
     count = draw(st.integers(min_count, max_count))
     planes = draw(st.integers(1, 3))
     return random_masks(np.random.default_rng(draw(seeds)), size, count, planes)

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from custom.errors import InputError
-from custom.io.image import check_labels, image_size
+from custom.io.image import TIFF_SUFFIXES, check_labels, image_size
 
 from .splits import Split, find_split
 
@@ -106,7 +106,9 @@ class CellDataset(BaseDetDataset):
                 "train/, or put the data in data/hw3",
             )
         files = {
-            entry.name: {f for f in os.listdir(entry.path) if f.endswith(".tif")}
+            entry.name: {
+                f for f in os.listdir(entry.path) if f.lower().endswith(TIFF_SUFFIXES)
+            }
             for entry in os.scandir(folder)
             if entry.is_dir()
         }

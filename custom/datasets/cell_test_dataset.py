@@ -75,7 +75,7 @@ def _read_list(path: str) -> list[dict]:
         rows = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(path, "the file does not exist", remedy) from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise InputError(path, f"not JSON ({error})", remedy) from None
     keys = {"file_name": str, "id": int, "height": int, "width": int}
     if not isinstance(rows, list) or not rows:

@@ -69,15 +69,15 @@ class Split:
             data = json.loads(Path(path).read_text())
         except FileNotFoundError:
             raise InputError(path, "the split file does not exist", remedy) from None
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise InputError(path, f"not JSON ({error})", remedy) from None
         try:
             split = cls(
                 name=str(data["name"]),
                 rule=str(data["rule"]),
                 seed=int(data["seed"]),
-                train=tuple(data["train"]),
-                val=tuple(data["val"]),
+                train=_names(data["train"]),
+                val=_names(data["val"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(path, f"not a split: {error!r}", remedy) from None
@@ -138,7 +138,8 @@ def make_split(
         patient_of: Patient of each image; without it TCGA barcodes are looked for.
 
     Raises:
-        InputError: The name is none of the rules, or patients are not known.
+        InputError: The name is none of the rules, patients are not known, or a part
+            would be empty.
     """
     names = sorted(classes_of)
     if name == "all":
@@ -150,8 +151,12 @@ def make_split(
     rng = np.random.default_rng(seed)
     rule = match["share"] or match["fold_rule"]
     if match["share"]:
-        total = int(match["train"]) + int(match["val"])
-        shares, chosen = [int(match["train"]) / total, int(match["val"]) / total], 1
+        parts = int(match["train"]), int(match["val"])
+        if 0 in parts:
+            raise InputError(
+                name, "one part has no share", "Choose shares such as 80-20, or 'all'"
+            )
+        shares, chosen = [part / sum(parts) for part in parts], 1
     else:
         folds, chosen = int(match["folds"]), int(match["fold"])
         if not 0 <= chosen < folds:
@@ -248,20 +253,35 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     """Patient of each image from a CSV file with the columns ``name,patient``.
 
     Raises:
-        InputError: The file is missing, has other columns, or leaves images out.
+        InputError: The file is missing or no CSV, has other columns, leaves images
+            out, or gives one two patients.
     """
     try:
-        with open(path, newline="") as file:
+        # Spreadsheets put a byte order mark in front.
+        with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise InputError(path, "the file does not exist", "Check the name") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            path, f"not a readable CSV file ({error})", "Save it as CSV in UTF-8"
+        ) from None
     if not rows or not {"name", "patient"} <= set(rows[0]):
         raise InputError(
             path,
             "it has not the columns name and patient",
             "Begin the file with the line name,patient",
         )
-    patients = {row["name"]: row["patient"] for row in rows}
+    patients: dict[str, str] = {}
+    for row in rows:
+        patient = (row["patient"] or "").strip()
+        if patient and patients.setdefault(row["name"], patient) != patient:
+            raise InputError(
+                path,
+                f"{row['name']} has two patients, {patients[row['name']]} and "
+                f"{patient}",
+                "Keep one line for each image",
+            )
     missing = sorted(set(names) - set(patients))
     if missing:
         raise InputError(
@@ -275,6 +295,13 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
 def with_name(split: Split, name: str) -> Split:
     """The same split under another name."""
     return replace(split, name=name)
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """The names of a split file, which must be a list of strings."""
+    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
+        raise TypeError(f"{str(value)[:40]!r} is no list of image names")
+    return tuple(value)
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

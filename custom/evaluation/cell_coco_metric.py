@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from faster_coco_eval import COCO
+from faster_coco_eval import mask as fast_mask
 from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
@@ -130,19 +131,23 @@ def average_precision(
 
 def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:
     """Ground truth as a COCO data set; category ids are label + 1."""
-    from pycocotools import mask as coco_mask
-
     annotations = []
     for result in results:
-        for label, rle in zip(result["gt_labels"], result["gt_rles"], strict=True):
+        rles = result["gt_rles"]
+        # One call per image; pycocotools' own area() fails above 255 masks.
+        boxes = fast_mask.toBbox(rles).tolist() if rles else []
+        areas = fast_mask.area(rles).tolist() if rles else []
+        for label, rle, box, area in zip(
+            result["gt_labels"], rles, boxes, areas, strict=True
+        ):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": result["img_id"],
                     "category_id": int(label) + 1,
                     "segmentation": rle,
-                    "bbox": coco_mask.toBbox(rle).tolist(),
-                    "area": int(coco_mask.area(rle)),
+                    "bbox": box,
+                    "area": area,
                     "iscrowd": 0,
                 }
             )
@@ -160,10 +165,9 @@ def coco_detections(results: Sequence[dict], iou_type: str) -> list[dict]:
     """Predictions as a COCO result list, xywh boxes or masks."""
     detections = []
     for result in results:
-        for i, (label, score) in enumerate(
-            zip(result["labels"], result["scores"], strict=True)
-        ):
-            x1, y1, x2, y2 = result["boxes"][i].tolist()
+        columns = (result[key].tolist() for key in ("labels", "scores", "boxes"))
+        for i, (label, score, box) in enumerate(zip(*columns, strict=True)):
+            x1, y1, x2, y2 = box
             # A mask's size is the mask's area: with a box beside it loadRes would
             # take the box's.
             where = (
@@ -174,8 +178,8 @@ def coco_detections(results: Sequence[dict], iou_type: str) -> list[dict]:
             detections.append(
                 {
                     "image_id": result["img_id"],
-                    "category_id": int(label) + 1,
-                    "score": float(score),
+                    "category_id": label + 1,
+                    "score": score,
                     **where,
                 }
             )

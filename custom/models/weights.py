@@ -19,7 +19,7 @@ from custom.errors import InputError
 from .torchvision_weights import with_own_names
 
 # What `torchvision://` means, so that CPU machines need no torchvision. From
-# torchvision/models/resnet.py, weights IMAGENET1K_V1.
+# torchvision/models/{resnet,convnext,efficientnet}.py, weights IMAGENET1K_V1.
 _TORCHVISION = "https://download.pytorch.org/models/"
 TORCHVISION_FILES = {
     "resnet18": "resnet18-f37072fd.pth",
@@ -29,6 +29,8 @@ TORCHVISION_FILES = {
     "resnet152": "resnet152-394f9c45.pth",
     "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
     "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
+    "convnext_base": "convnext_base-6075fbad.pth",
+    "efficientnet_v2_m": "efficientnet_v2_m-dc08266a.pth",
 }
 
 

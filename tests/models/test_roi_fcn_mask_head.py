@@ -8,21 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from dense_masks import random_masks, to_bitmaps
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-from mmdet.registry import DATASETS, MODELS
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import encode_mask_results
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import pseudo_collate
-from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner, set_random_seed
 from mmengine.structures import InstanceData
 
 from custom.models import RoIFCNMaskHead
 from custom.structures import LabelMasks, RoIMasks
 from custom.structures.rle import as_rles
+from tests.dense_masks import random_masks, to_bitmaps
 
 SIZE = (60, 80)
 CLASSES = 4
@@ -333,39 +331,6 @@ def test_nothing_on_the_way_makes_full_frames(demo, tmp_path, monkeypatch):
     assert entries
     assert figures["submission/detections"] == len(entries)
     assert list((tmp_path / "run").glob("**/pictures/*.png"))
-
-
-def losses_of(config: Config, steps: int) -> list[dict[str, float]]:
-    """The losses of some training steps, from the same weights and draws."""
-    set_random_seed(3)
-    model = MODELS.build(config.model)
-    model.init_weights()
-    model.train()
-    optimizer = build_optim_wrapper(model, config.optim_wrapper)
-    dataset = DATASETS.build(config.train_dataloader.dataset)
-    set_random_seed(4)
-    losses = []
-    for step in range(steps):
-        batch = [dataset[(2 * step + i) % len(dataset)] for i in range(2)]
-        found = model.train_step(pseudo_collate(batch), optimizer)
-        losses.append({name: float(value) for name, value in found.items()})
-    return losses
-
-
-def with_stock_parts(config: Config) -> Config:
-    config = Config(config.to_dict())
-    config.model.roi_head.mask_head.type = "FCNMaskHead"
-    pipeline = config.train_dataloader.dataset.pipeline
-    place = [step["type"] for step in pipeline].index("LoadLabelMasks")
-    pipeline.insert(place + 1, ConfigDict(type="ToBitmapMasks"))
-    return config
-
-
-@pytest.mark.slow
-def test_twenty_iterations_of_the_demo_give_the_losses_of_stock_parts(demo):
-    found, expected = losses_of(demo, 20), losses_of(with_stock_parts(demo), 20)
-    assert found == expected
-    assert all(np.isfinite(step["loss_mask"]) for step in found)
 
 
 # GPU.

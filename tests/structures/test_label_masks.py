@@ -9,15 +9,6 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from dense_masks import (
-    IDS,
-    assert_same,
-    label_masks,
-    load_region,
-    random_masks,
-    seeds,
-    to_bitmaps,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmcv.ops import roi_align
@@ -27,6 +18,15 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from custom.structures import LabelMasks
+from tests.dense_masks import (
+    IDS,
+    assert_same,
+    label_masks,
+    load_region,
+    random_masks,
+    seeds,
+    to_bitmaps,
+)
 
 many = settings(max_examples=150, deadline=None)
 sides = st.integers(1, 40)

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from dense_masks import label_masks, seeds, to_bitmaps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.structures.mask import BitmapMasks
@@ -21,6 +20,7 @@ from custom.structures.rle import (
     patch_runs,
     to_json,
 )
+from tests.dense_masks import label_masks, seeds, to_bitmaps
 
 many = settings(max_examples=200, deadline=None)
 densities = st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0])

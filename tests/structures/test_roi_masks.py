@@ -8,7 +8,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from dense_masks import seeds
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
@@ -17,6 +16,7 @@ from mmengine.structures import InstanceData
 
 from custom.structures import RoIMasks, roi_masks
 from custom.structures.rle import as_rles
+from tests.dense_masks import seeds
 
 many = settings(max_examples=200, deadline=None)
 sizes = st.tuples(*[st.integers(1, 60)] * 2)

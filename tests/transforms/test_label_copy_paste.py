@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dense_masks import (
-    assert_same_results,
-    make_results,
-    random_masks,
-    seeds,
-    to_bitmaps,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import CopyPaste
@@ -18,6 +11,13 @@ from mmdet.registry import TRANSFORMS
 
 from custom.structures import LabelMasks
 from custom.transforms import LabelCopyPaste
+from tests.dense_masks import (
+    assert_same_results,
+    make_results,
+    random_masks,
+    seeds,
+    to_bitmaps,
+)
 
 
 def pair(seed: int, size: tuple[int, int], counts: tuple[int, int], stock: bool):

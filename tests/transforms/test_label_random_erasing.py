@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dense_masks import assert_same_results, label_masks, make_results, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.datasets.transforms import RandomErasing
 from mmdet.registry import TRANSFORMS
 
 from custom.transforms import LabelRandomErasing
+from tests.dense_masks import assert_same_results, label_masks, make_results, seeds
 
 
 @settings(max_examples=150, deadline=None)

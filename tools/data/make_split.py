@@ -50,14 +50,20 @@ def main() -> None:
         names = ["all"]
     elif folds:
         count = int(folds[1].split("_")[1])
+        if count < 2:
+            raise InputError(args.split, "two folds are the fewest", "Ask for more")
         names = [f"{folds[1]}-{i}{folds[2]}" for i in range(count)]
     else:
         names = [name]
-    for name in names:
-        path = args.out / f"{name}.json"
+    # All folds or none: what is wrong with one shows before the first is written.
+    splits = {
+        args.out / f"{name}.json": make_split(name, classes_of, args.folder, patients)
+        for name in names
+    }
+    for path in splits:
         if path.exists():
             raise InputError(path, "it exists already", "Choose another --out")
-        split = make_split(name, classes_of, args.folder, patients)
+    for path, split in splits.items():
         split.save(path)
         print(f"{path}: {len(split.train)} train, {len(split.val)} val")
 

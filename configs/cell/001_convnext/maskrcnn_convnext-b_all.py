@@ -1,0 +1,9 @@
+# Report 001, the final run: the hyperparameters of its best model on all images, without
+# validation.
+_base_ = './maskrcnn_convnext-b_cosine-20e.py'
+
+train_dataloader = dict(dataset=dict(split='all'))
+val_dataloader = None
+val_evaluator = None
+val_cfg = None
+default_hooks = dict(checkpoint=dict(save_best=None))

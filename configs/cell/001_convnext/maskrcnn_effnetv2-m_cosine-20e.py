@@ -1,0 +1,16 @@
+# Report 001, row "EfficientNetV2_m": public 0.36.
+#
+# The report does not say which maps the pyramid gets: the usual ones here, of strides 4,
+# 8, 16 and 32 (its code takes 2, 8, 16 and 32). "5 trainable layers" as its code counts
+# them: all but the stem and the first two stages.
+_base_ = './maskrcnn_convnext-b_cosine-20e.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='EfficientNetV2',
+        drop_path_rate=0.2,
+        frozen_stages=2,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='torchvision://efficientnet_v2_m')),
+    neck=dict(in_channels=[48, 80, 176, 512]))
