@@ -16,12 +16,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_INSTANCES = 65_535
 _EXPORT_AGAIN = "Export the file again, or take it out of the data set"
 _MISSING = "the file does not exist", "Check the data root and the name"
-# JPEG-compressed YCbCr comes out of tifffile as RGB.
-_PHOTOMETRICS = (
-    tifffile.PHOTOMETRIC.MINISBLACK,
-    tifffile.PHOTOMETRIC.RGB,
-    tifffile.PHOTOMETRIC.YCBCR,
-)
+_JPEG = tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG
 
 
 @contextmanager
@@ -91,7 +86,9 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
     """
     if Path(path).suffix.lower() in TIFF_SUFFIXES:
         with _tiff_page(path) as page:
-            if page.photometric not in _PHOTOMETRICS:
+            # JPEG-compressed YCbCr comes out of tifffile as RGB.
+            from_jpeg = page.photometric.name == "YCBCR" and page.compression in _JPEG
+            if page.photometric.name not in ("MINISBLACK", "RGB") and not from_jpeg:
                 raise InputError(
                     path,
                     f"its colours are stored as {page.photometric.name}",

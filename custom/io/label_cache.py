@@ -7,6 +7,7 @@ compressed with Zstandard, about a hundredth of the size.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -130,4 +131,5 @@ def _write_entry(path: Path, masks: LabelMasks, labels: np.ndarray) -> None:
         os.replace(temporary, path)
     except OSError:
         # A full or read-only disk costs the speed, not the run.
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

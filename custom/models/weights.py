@@ -91,12 +91,19 @@ def find_weights(source: str) -> str:
 
 
 def _resolve(source: str) -> str:
-    scheme, _, name = source.partition("://")
+    scheme, separator, name = source.partition("://")
+    if not separator or scheme in ("http", "https"):
+        return source
     if scheme == "torchvision" and name in TORCHVISION_FILES:
         return _TORCHVISION + TORCHVISION_FILES[name]
     if scheme == "open-mmlab" and name in get_external_models():
         return get_external_models()[name]
-    return source
+    raise InputError(
+        source,
+        "no weights of this name are known",
+        "Give a path, an https URL, open-mmlab://<name> of MMEngine's list, or "
+        f"torchvision:// with one of {', '.join(TORCHVISION_FILES)}",
+    )
 
 
 def _cached(url: str) -> Path:
@@ -128,7 +135,11 @@ def check_weights(
         raise InputError(
             path, f"not a weight file ({error})", "Download it again"
         ) from None
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict):
+        raise InputError(
+            path, "it holds no named weights", "Use a file with a state dict"
+        )
     prefix = f"{prefix.rstrip('.')}." if prefix else ""
     module = MODELS.build(ConfigDict(module_cfg))
     state = {

@@ -91,9 +91,18 @@ def test_rles_equal_stock_paste_and_encode(seed, size, count, threshold):
 
 
 @many
-@given(seed=seeds, size=sizes, count=st.integers(1, 12), threshold=thresholds)
+@given(
+    seed=seeds,
+    size=sizes,
+    count=st.integers(1, 12),
+    threshold=st.sampled_from([0.5, 0.9]),
+)
 def test_boxes_anywhere_equal_stock_in_the_full_frame(seed, size, count, threshold):
-    """Wholly outside and a thousand times the image: what stock gives on a GPU."""
+    """Wholly outside and a thousand times the image: what stock gives on a GPU.
+
+    From a threshold of one half on: below it, stock on a GPU counts pixels that are
+    up to 1/56 of a box's side outside the box, and on a CPU those within one pixel.
+    """
     rng = np.random.default_rng(seed)
     boxes = random_boxes(rng, count, size)
     masks = RoIMasks(random_probs(rng, count, 28), boxes, size, threshold)

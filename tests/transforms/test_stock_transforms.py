@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from mmdet.models import DetDataPreprocessor
 from mmdet.registry import TRANSFORMS
 from mmdet.utils import register_all_modules
