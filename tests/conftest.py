@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,21 @@ def tiny_root(tmp_path_factory) -> Path:
 def tiny_copy(tiny_root, tmp_path) -> Path:
     """A copy of ``tiny_root`` that a test may damage."""
     return Path(shutil.copytree(tiny_root, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def run_tool(repo, monkeypatch, capsys) -> Callable[..., str]:
+    """Run a tool as a user types it and return what it prints.
+
+    In this process, because importing MMDetection takes seconds; a tool that fails
+    raises SystemExit with its message.
+    """
+
+    def run(tool: str, *args: object) -> str:
+        monkeypatch.setattr(sys, "argv", [tool, *map(str, args)])
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        capsys.readouterr()
+        runpy.run_path(str(repo / tool), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run

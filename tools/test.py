@@ -86,7 +86,7 @@ def main() -> None:
     if args.format_only:
         cfg.test_dataloader = cfg.submission_dataloader
         # The folder of this run's log does not exist before the runner does.
-        cfg.test_evaluator = {"type": "Submission", "out_dir": ""}
+        cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
     runner = Runner.from_cfg(cfg)
     if args.format_only:
         for metric in runner.test_evaluator.metrics:

@@ -2,5 +2,6 @@
 
 from .cell_dataset import CellDataset
 from .cell_test_dataset import CellTestDataset
+from .nuclei_dataset import NucleiDataset
 
-__all__ = ["CellDataset", "CellTestDataset"]
+__all__ = ["CellDataset", "CellTestDataset", "NucleiDataset"]

@@ -14,12 +14,10 @@ from mmengine.logging import print_log
 
 from custom.structures.rle import as_rles, to_json
 
-FILE_NAME = "test-results.json"
-
 
 @METRICS.register_module()
 class Submission(BaseMetric):
-    """Write ``test-results.json`` and ``submission.zip``, which holds exactly it.
+    """Write a JSON file and ``submission.zip``, which holds exactly it.
 
     An entry is ``{image_id, bbox, score, category_id, segmentation}``: the official id
     of the image, an xywh box in pixels, a category from 1 on, and an RLE whose
@@ -27,13 +25,16 @@ class Submission(BaseMetric):
 
     Args:
         out_dir: Folder of the two files; ``tools/test.py`` gives a new one per call.
+        file_name: Of the JSON file; the task says which.
     """
 
     default_prefix = "submission"
 
-    def __init__(self, out_dir: str, **kwargs) -> None:
+    def __init__(
+        self, out_dir: str, file_name: str = "test-results.json", **kwargs
+    ) -> None:
         super().__init__(**kwargs)
-        self.out_dir = Path(out_dir)
+        self.out_dir, self.file_name = Path(out_dir), file_name
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep the entries of a batch."""
@@ -63,17 +64,20 @@ class Submission(BaseMetric):
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
         """Write the files; the figures are the numbers of images and detections."""
         entries = [entry for image in results for entry in image]
-        path = write_submission(entries, self.out_dir)
+        path = write_submission(entries, self.out_dir, self.file_name)
         print_log(f"Submission of {len(results)} images written: {path}", "current")
         return {"images": len(results), "detections": len(entries)}
 
 
-def write_submission(entries: Sequence[dict], out_dir: str | Path) -> Path:
+def write_submission(
+    entries: Sequence[dict], out_dir: str | Path, file_name: str = "test-results.json"
+) -> Path:
     """Write both files, each whole or not at all.
 
     Args:
-        entries: The list that becomes ``test-results.json``.
+        entries: The list that becomes the JSON file.
         out_dir: Existing files of the two names are not overwritten.
+        file_name: Of the JSON file.
 
     Returns:
         The path of the zip.
@@ -83,7 +87,7 @@ def write_submission(entries: Sequence[dict], out_dir: str | Path) -> Path:
     """
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    targets = out_dir / FILE_NAME, out_dir / "submission.zip"
+    targets = out_dir / file_name, out_dir / "submission.zip"
     for target in targets:
         if target.exists():
             raise FileExistsError(f"{target} exists; choose another folder")
@@ -91,7 +95,7 @@ def write_submission(entries: Sequence[dict], out_dir: str | Path) -> Path:
     try:
         parts[0].write_text(json.dumps(list(entries)))
         with zipfile.ZipFile(parts[1], "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(parts[0], FILE_NAME)
+            archive.write(parts[0], file_name)
         for part, target in zip(parts, targets, strict=True):
             os.replace(part, target)
     finally:

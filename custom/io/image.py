@@ -158,7 +158,6 @@ def read_labels(path: str | Path) -> np.ndarray:
     """
     with _tiff_page(path) as page:
         image = page.asarray()
-    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.ndim != 2:
         raise InputError(
             path,

@@ -5,6 +5,7 @@ from .label_copy_paste import LabelCopyPaste
 from .label_random_erasing import LabelRandomErasing
 from .load_cell_image import LoadCellImage
 from .load_label_masks import LoadLabelMasks, ToBitmapMasks
+from .random_saturation import RandomSaturation
 from .random_scale import RandomScale
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LabelRandomErasing",
     "LoadCellImage",
     "LoadLabelMasks",
+    "RandomSaturation",
     "RandomScale",
     "ToBitmapMasks",
 ]

@@ -14,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.runner import Runner
 
 from custom.structures.rle import as_rles
+from tests.nuclei_data import write_nuclei
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(
@@ -26,12 +27,26 @@ HEAVY = ("r101", "r152", "x50", "x101", "convnext", "effnet", "dc5", "c4")
 # This many lines in a row that stand in two files are a copy.
 COPIED_LINES = 6
 SEEN: set[str] = set()
+USED = (
+    "model",
+    "train_dataloader",
+    "val_dataloader",
+    "submission_dataloader",
+    "optim_wrapper",
+    "param_scheduler",
+    "train_cfg",
+    "custom_hooks",
+)
 
 
 @pytest.fixture(scope="module")
-def data_roots(tiny_root) -> dict[str, Path]:
+def environment(tiny_root, tmp_path_factory) -> dict[str, Path]:
     """Tiny data sets, named as the environment variables that configs read."""
-    return {"CELL_DATA_ROOT": tiny_root}
+    return {
+        "CELL_DATA_ROOT": tiny_root,
+        "NUCLEI_DATA_ROOT": write_nuclei(tmp_path_factory.mktemp("nuclei")),
+        "CELL_LABEL_CACHE": tmp_path_factory.mktemp("cache"),
+    }
 
 
 def shrink(cfg: Config) -> None:
@@ -48,10 +63,10 @@ def shrink(cfg: Config) -> None:
         elif kind == "RandomScale":
             node["factor_range"] = (0.9, 1.1)
         elif kind == "RandomSampler":
-            node["num"] = min(node["num"], 32)
+            node["num"] = min(node["num"], 16)
         for key in ("nms_pre", "max_per_img"):
             if key in node:
-                node[key] = 50
+                node[key] = 20
         if "score_thr" in node:
             node["score_thr"] = 0.0
         if "num_workers" in node:
@@ -124,13 +139,13 @@ def test_says_what_it_is(path):
 
 
 @pytest.mark.parametrize("path", map(_marked, FILES))
-def test_trains_predicts_and_round_trips(path, data_roots, tmp_path, monkeypatch):
-    for variable, root in data_roots.items():
-        monkeypatch.setenv(variable, str(root))
+def test_trains_predicts_and_round_trips(path, environment, tmp_path, monkeypatch):
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, str(value))
     cfg = Config.fromfile(CONFIGS / path)
     shrink(cfg)
     # Configs that differ in sizes only are one and the same now.
-    content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
+    content = json.dumps([cfg[key] for key in USED], sort_keys=True, default=str)
     if content in SEEN:
         return
     SEEN.add(content)

@@ -359,16 +359,6 @@ def test_labels_of_bool_are_one_instance(tmp_path):
     np.testing.assert_array_equal(read_labels(path), IDS > 0)
 
 
-def test_labels_with_an_axis_of_one_channel(tmp_path):
-    path = write_tiff(
-        tmp_path / "class1.tif",
-        IDS[:, :, None].astype("f8"),
-        photometric="minisblack",
-        planarconfig="contig",
-    )
-    np.testing.assert_array_equal(read_labels(path), IDS)
-
-
 @pytest.mark.parametrize("dtype", ["f8", "u4", "i8"])
 def test_largest_label(tmp_path, dtype):
     top = 2**31 - 1

@@ -146,10 +146,12 @@ def test_moving_the_data_does_not_mix_up_entries(files, tmp_path):
 
 def test_every_real_region_reads_the_same_from_the_cache(hw3, tmp_path):
     cache = str(tmp_path / "cache")
-    for folder in sorted((hw3 / "train").iterdir())[:12]:
+    for folder in sorted((hw3 / "train").iterdir()):
         paths = sorted(folder.glob("class*.tif"))
         pairs = list(enumerate(map(str, paths)))
         size = tifffile.imread(folder / "image.tif").shape[:2]
-        plain = read_label_masks(pairs, size)
+        plain, plain_labels = read_label_masks(pairs, size)
         read_label_masks(pairs, size, cache)
-        same(read_label_masks(pairs, size, cache), plain)
+        masks, labels = read_label_masks(pairs, size, cache)
+        np.testing.assert_array_equal(labels, plain_labels)
+        assert masks.to_rle() == plain.to_rle()

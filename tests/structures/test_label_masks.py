@@ -28,7 +28,7 @@ from tests.dense_masks import (
     to_bitmaps,
 )
 
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=100, deadline=None)
 sides = st.integers(1, 40)
 
 
@@ -65,7 +65,9 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
     assert [list(ids) for ids in found] == [
         [i for i in np.unique(source) if i] for source in originals
     ]
-    assert_same(masks, BitmapMasks(np.array(expected, np.uint8), *size))
+    stock = BitmapMasks(np.array(expected, np.uint8), *size)
+    assert_same(masks, stock)
+    np.testing.assert_array_equal(masks.boxes(), stock.get_bboxes("hbox").tensor)
 
 
 def test_images_that_do_not_overlap_share_one_plane():
@@ -130,6 +132,7 @@ def test_index_selects_as_bitmaps_do_and_shares_the_pixels(data, masks):
     # An instance that is selected twice is there twice.
     assert chosen.to_rle() == to_rle(stock)
     np.testing.assert_array_equal(chosen.areas, stock.areas)
+    np.testing.assert_array_equal(chosen.boxes(), stock.get_bboxes("hbox").tensor)
 
 
 def test_iterating_gives_one_instance_after_the_other(masks):
@@ -164,6 +167,17 @@ def test_cat_keeps_order_and_pixels(first, second, as_tensor):
     joined = LabelMasks.cat([first, second, first[:2]])
     assert_same(joined, stock)
     assert len(joined.planes) == len(first.planes) + len(second.planes)
+
+
+@many
+@given(st.data(), label_masks(max_side=12))
+def test_renumbering_keeps_pixels_and_order(data, masks):
+    masks = masks[data.draw(indices(len(masks)))]  # also the same one twice
+    other = masks.renumber()
+    np.testing.assert_array_equal(other.to_ndarray(), masks.to_ndarray())
+    assert other.planes.max(initial=0) <= other.ids.max(initial=0) <= len(masks)
+    for index, plane in enumerate(other.planes):
+        assert np.isin(plane, [0, *other.ids[other.plane_of == index]]).all()
 
 
 # Geometry, where equality is exact.
@@ -249,8 +263,9 @@ def test_resize_refuses_to_mix_ids(masks):
     seed=seeds,
 )
 def test_any_chain_equals_bitmaps(masks, steps, seed):
-    """Views, negative strides and gaps of one step are the input of the next."""
+    """Views, negative strides, gaps and known boxes are the input of the next."""
     rng = np.random.default_rng(seed)
+    masks = LabelMasks(masks.planes, masks.plane_of, masks.ids, masks.boxes())
     stock = to_bitmaps(masks)
     for step in steps:
         shape = masks.height, masks.width
@@ -269,6 +284,7 @@ def test_any_chain_equals_bitmaps(masks, steps, seed):
         masks, stock = getattr(masks, name)(*args), getattr(stock, name)(*args)
     assert_same(masks, stock)
     assert masks.to_rle() == to_rle(stock)
+    np.testing.assert_array_equal(masks.boxes(), stock.get_bboxes("hbox").tensor)
 
 
 @many
@@ -376,7 +392,7 @@ def boxes(draw, max_count: int = 6) -> np.ndarray:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     data=st.data(),
     masks=label_masks(max_side=32, min_count=1),
@@ -407,7 +423,7 @@ def test_crop_and_resize_equals_bitmaps_to_the_last_bit(
         assert ours.masks.dtype == stock.masks.dtype
 
 
-@many
+@settings(max_examples=30, deadline=None)
 @given(label_masks(max_side=32, min_count=1), seeds)
 def test_targets_of_many_boxes_equal_roi_align(masks, seed):
     """Boxes as a network gives them, 32-bit fractions; several grids at once."""

@@ -22,7 +22,7 @@ from custom.structures.rle import (
 )
 from tests.dense_masks import label_masks, seeds, to_bitmaps
 
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=100, deadline=None)
 densities = st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0])
 
 

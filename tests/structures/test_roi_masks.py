@@ -18,7 +18,7 @@ from custom.structures import RoIMasks, roi_masks
 from custom.structures.rle import as_rles
 from tests.dense_masks import seeds
 
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=100, deadline=None)
 sizes = st.tuples(*[st.integers(1, 60)] * 2)
 thresholds = st.sampled_from([0.5, 0.5, 0.05, 0.9, 1.0, 1e-6])
 
@@ -83,9 +83,7 @@ def test_rles_equal_stock_paste_and_encode(seed, size, count, threshold):
     side = int(rng.choice([1, 14, 28, 28]))
     boxes = random_boxes(rng, count, size)
     # Stock does not take boxes that lie wholly outside, see below.
-    limit = torch.tensor([*size[::-1], *size[::-1]])
-    boxes = torch.minimum(boxes.clamp(min=-1.0), limit + 1.0)
-    near = (boxes[:, :2] < limit[:2]).all(1) & (boxes[:, 2:] > 0).all(1)
+    near = (boxes[:, :2] < torch.tensor(size[::-1])).all(1) & (boxes[:, 2:] > 0).all(1)
     masks = RoIMasks(random_probs(rng, count, side), boxes, size, threshold)[near]
     assert_same(masks, stock_masks(masks))
 

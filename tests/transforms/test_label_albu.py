@@ -63,7 +63,7 @@ def run(kind, masks: LabelMasks, transforms: list, boxes, seed: int, **options):
     return transform.transform(make_results(masks, kind is Albu, seed))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     masks=label_masks(min_side=12, max_side=40),
     transforms=st.lists(st.sampled_from(FLIPS + OTHERS), min_size=1, max_size=3),

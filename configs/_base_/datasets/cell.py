@@ -79,3 +79,5 @@ submission_dataloader = dict(
 
 val_evaluator = dict(type='CellCocoMetric', max_dets=1000)
 test_evaluator = val_evaluator
+# What tools/test.py --format-only writes.
+submission_evaluator = dict(type='Submission', file_name='test-results.json')

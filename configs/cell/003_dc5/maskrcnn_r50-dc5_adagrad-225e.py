@@ -7,7 +7,8 @@
 # as in the front door, and the validation images are its too.
 _base_ = [
     '../../_base_/models/maskrcnn_r50-dc5.py',
-    '../../_base_/datasets/cell_half-608-800.py',
+    '../../_base_/datasets/cell_800-1333.py',
+    '../../_base_/datasets/half_608-800.py',
     '../../_base_/schedules/adagrad_225e.py',
     '../../_base_/runtime.py',
 ]
@@ -15,7 +16,8 @@ _base_ = [
 train_pipeline = [
     *_base_.train_pipeline[:2],
     dict(type='Brightness', min_mag=0.9, max_mag=1.1),
-    *_base_.train_pipeline[2:],
+    *_base_.half_608_800,
+    _base_.train_pipeline[-1],
 ]
 train_dataloader = dict(
     batch_size=14, num_workers=4, dataset=dict(pipeline=train_pipeline))

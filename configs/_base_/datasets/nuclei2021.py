@@ -1,0 +1,21 @@
+# The single-class task of 2021: as the four-class task, on other data.
+#
+# Data root and split: the environment variables NUCLEI_DATA_ROOT and NUCLEI_SPLIT.
+_base_ = './cell.py'
+
+data_root = '{{$NUCLEI_DATA_ROOT:data/nuclei2021}}'
+nuclei = dict(
+    type='NucleiDataset',
+    data_root=data_root,
+    split='{{$NUCLEI_SPLIT:random_80-20_seed42}}',
+    cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
+train_dataloader = dict(dataset=nuclei)
+val_dataloader = dict(dataset=nuclei)
+test_dataloader = val_dataloader
+submission_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        ann_file='test_img_ids.json',
+        data_prefix=dict(img='test'),
+        metainfo=dict(classes=('nucleus',), palette=[(0, 158, 115)])))
+submission_evaluator = dict(file_name='answer.json')

@@ -1,0 +1,16 @@
+# The 2021 task in minutes on two CPU cores: 256² crops, 300 iterations.
+_base_ = [
+    '../_base_/models/maskrcnn_r18-slim.py',
+    '../_base_/datasets/nuclei2021.py',
+    '../_base_/schedules/adamw_300i.py',
+    '../_base_/runtime_iters.py',
+]
+
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))
+train_pipeline = [
+    dict(step, crop_size=(256, 256)) if step['type'] == 'RandomCrop' else step
+    for step in _base_.train_pipeline if step['type'] != 'RandomScale'
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -1,0 +1,215 @@
+"""CellTestDataset: official ids, and a list that does not fit the images."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import init_default_scope
+
+from custom.datasets import CellTestDataset
+from custom.errors import InputError
+from custom.io.image import read_image
+
+LIST = "test_image_name_to_ids.json"
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    init_default_scope("mmdet")
+
+
+@pytest.fixture
+def log(caplog):
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
+
+
+def images(root: Path, ann_file: str = LIST, **kwargs) -> CellTestDataset:
+    return CellTestDataset(
+        data_root=str(root),
+        ann_file=ann_file,
+        data_prefix={"img": "test_release"},
+        serialize_data=False,
+        **kwargs,
+    )
+
+
+def refuse(root: Path, **kwargs) -> InputError:
+    with pytest.raises(InputError) as error:
+        images(root, **kwargs)
+    assert error.value.reason and error.value.remedy
+    return error.value
+
+
+def rows_of(root: Path) -> list[dict]:
+    return json.loads((root / LIST).read_text())
+
+
+def change(root: Path, rows: object) -> str:
+    (root / LIST).write_text(json.dumps(rows))
+    return str(root / LIST)
+
+
+def test_entries_have_the_ids_and_the_order_of_the_list(tiny_copy):
+    rows = rows_of(tiny_copy)
+    rows[0]["id"], rows[1]["id"] = 101, 7
+    change(tiny_copy, rows)
+    dataset = images(tiny_copy)
+    assert dataset.test_mode
+    assert dataset.data_list == [
+        {
+            "img_path": str(tiny_copy / "test_release" / row["file_name"]),
+            "img_id": row["id"],
+            "name": row["file_name"],
+            "height": row["height"],
+            "width": row["width"],
+        }
+        for row in rows
+    ]
+
+
+def test_images_that_the_list_does_not_name_are_left_alone(tiny_copy):
+    change(tiny_copy, rows_of(tiny_copy)[1:])
+    assert len(images(tiny_copy)) == 1
+
+
+def test_real_list_gives_the_released_images(hw3, repo, monkeypatch):
+    monkeypatch.setenv("CELL_DATA_ROOT", str(hw3))
+    cfg = Config.fromfile(repo / "configs/_base_/datasets/cell.py")
+    dataset = DATASETS.build(cfg.submission_dataloader.dataset)
+    assert isinstance(dataset, CellTestDataset)
+    assert [dataset.get_data_info(i)["img_id"] for i in range(7)] == [
+        *(67, 68, 75, 76, 77, 78, 79)
+    ]
+    sample = dataset[2]
+    meta = sample["data_samples"].metainfo
+    assert (meta["img_id"], meta["ori_shape"]) == (75, (125, 171))
+    bgr = sample["inputs"].numpy().transpose(1, 2, 0)
+    path = hw3 / "test_release" / meta["name"]
+    np.testing.assert_array_equal(bgr[..., ::-1], read_image(path))
+
+
+FULL = "test_image_name_to_ids.full.json"
+
+
+def test_real_full_list_ends_in_one_error_that_counts_the_absent(hw3):
+    error = refuse(hw3, ann_file=FULL)
+    assert error.source == str(hw3 / FULL)
+    assert f"94 of its 101 files are not in {hw3 / 'test_release'}" in error.reason
+    assert "bad_files=skip" in error.remedy
+    assert len(str(error)) < 600
+
+
+def test_real_full_list_with_skip_gives_the_seven_and_lists_the_rest(hw3, log):
+    dataset = images(hw3, FULL, bad_files="skip")
+    assert dataset.data_list == images(hw3).data_list
+    assert "94 of 101 images are left out" in log.text
+    assert log.text.count("the file does not exist") == 94
+
+
+def test_absent_image(tiny_copy, log):
+    rows = rows_of(tiny_copy)
+    (tiny_copy / "test_release" / rows[0]["file_name"]).unlink()
+    error = refuse(tiny_copy)
+    assert "1 of its 2 files" in error.reason
+    assert rows[0]["file_name"] in error.reason
+    dataset = images(tiny_copy, bad_files="skip")
+    assert [entry["name"] for entry in dataset.data_list] == [rows[1]["file_name"]]
+
+
+@pytest.mark.parametrize("damage", ["half", "size"])
+def test_bad_image_is_named_or_skipped_and_listed(tiny_copy, log, damage):
+    rows = rows_of(tiny_copy)
+    path = tiny_copy / "test_release" / rows[0]["file_name"]
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:2000])
+    else:
+        tifffile.imwrite(path, np.zeros((9, 8, 3), np.uint8), photometric="rgb")
+    error = refuse(tiny_copy)
+    assert error.source == str(path)
+    listed = rows[0]["height"], rows[0]["width"]
+    expected = {"half": "truncated", "size": "is (9, 8), the list of test images says"}
+    assert expected[damage] in error.reason
+    assert damage == "half" or str(listed) in error.reason
+    assert len(images(tiny_copy, bad_files="skip")) == 1
+    assert str(error) in log.text
+
+
+@pytest.mark.parametrize("key", ["file_name", "id"])
+def test_name_or_id_that_stands_there_twice(tiny_copy, key):
+    rows = rows_of(tiny_copy)
+    rows[1][key] = rows[0][key]
+    path = change(tiny_copy, rows)
+    for bad_files in ("error", "skip"):
+        error = refuse(tiny_copy, bad_files=bad_files)
+        assert error.source == path
+        assert f"{key} {rows[0][key]!r} stands there twice" in error.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("id", None),
+        ("id", "7"),
+        ("id", 7.0),
+        ("id", True),
+        ("file_name", 5),
+        ("height", "96"),
+        ("width", 96.5),
+    ],
+)
+def test_value_of_a_wrong_type(tiny_copy, key, value):
+    rows = rows_of(tiny_copy)
+    rows[1][key] = value
+    path = change(tiny_copy, rows)
+    error = refuse(tiny_copy)
+    assert error.source == path
+    assert error.reason == f"entry 1 has no valid {key}"
+
+
+def test_missing_keys_are_all_named(tiny_copy):
+    rows = rows_of(tiny_copy)
+    rows[0] = {"file_name": rows[0]["file_name"], "image_id": 3}
+    change(tiny_copy, rows)
+    reason = refuse(tiny_copy).reason
+    assert reason == "entry 0 has no valid id, height, width"
+
+
+@pytest.mark.parametrize("data", [{"images": []}, [], "text", 3, None])
+def test_json_that_is_no_list_of_images(tiny_copy, data):
+    path = change(tiny_copy, data)
+    error = refuse(tiny_copy)
+    assert error.source == path and "not a list of test images" in error.reason
+
+
+def test_entry_that_is_no_dict(tiny_copy):
+    change(tiny_copy, [["a.tif", 1, 2, 3]])
+    assert "entry 0 has no valid file_name" in refuse(tiny_copy).reason
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00"])
+def test_list_that_is_not_json(tiny_copy, content):
+    (tiny_copy / LIST).write_bytes(content)
+    error = refuse(tiny_copy)
+    assert error.source == str(tiny_copy / LIST)
+    assert "not JSON" in error.reason
+
+
+def test_missing_list(tiny_copy):
+    (tiny_copy / LIST).unlink()
+    error = refuse(tiny_copy)
+    assert error.source == str(tiny_copy / LIST)
+    assert "does not exist" in error.reason and LIST in error.remedy

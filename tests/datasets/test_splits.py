@@ -1,0 +1,500 @@
+"""Splits: what each rule promises, the file, and the command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from itertools import compress
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from custom.datasets import CellDataset
+from custom.datasets.splits import (
+    Split,
+    find_split,
+    make_split,
+    patients_from_csv,
+    patients_from_names,
+)
+from custom.errors import InputError
+
+many = settings(max_examples=80, deadline=None)
+CLASSES = ("class1", "class2", "class3", "class4")
+
+
+@st.composite
+def data_sets(draw, least: int = 10, most: int = 60) -> dict[str, tuple[str, ...]]:
+    """Classes of each image: the first ones common, the last rare."""
+    count = draw(st.integers(least, most))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    has = rng.random((count, 4)) < (0.6, 0.5, 0.3, 0.15)
+    return {f"image{i:03}": tuple(compress(CLASSES, has[i])) for i in range(count)}
+
+
+@st.composite
+def patients(draw, names) -> dict[str, str]:
+    """Patients with one to many images."""
+    count = draw(st.integers(5, 12))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return {name: f"patient{int(rng.random() ** 2 * count)}" for name in names}
+
+
+shares = st.sampled_from([(80, 20), (90, 10), (50, 50), (7, 3), (2, 1)])
+seeds = st.integers(0, 99)
+
+
+def assert_partition(split: Split, names) -> None:
+    assert sorted(split.train + split.val) == sorted(names)
+    assert list(split.train) == sorted(split.train)
+    assert list(split.val) == sorted(split.val)
+    assert split.train and split.val
+
+
+# --- what holds for every rule ---
+
+
+@many
+@given(
+    data_sets(),
+    st.sampled_from(["random_80-20", "stratified_70-30", "kfold_5-2"]),
+    seeds,
+)
+def test_split_is_a_partition_and_depends_on_name_and_seed_only(data, rule, seed):
+    name = f"{rule}_seed{seed}"
+    split = make_split(name, data, "here")
+    assert_partition(split, data)
+    assert (split.name, split.seed) == (name, seed)
+    assert split.rule == rule.split("_")[0]
+    backwards = {image: classes[::-1] for image, classes in reversed(data.items())}
+    assert make_split(name, backwards, "elsewhere") == split
+
+
+def test_seed_is_42_unless_named():
+    data = {f"image{i}": ("class1",) for i in range(20)}
+    split = make_split("random_80-20", data, "here")
+    assert split.name == "random_80-20_seed42" and split.seed == 42
+    assert split == make_split("random_80-20_seed42", data, "here")
+
+
+@pytest.mark.parametrize(
+    "rule", ["random_80-20", "stratified_80-20", "grouped_80-20", "kfold_5-0"]
+)
+def test_other_seed_gives_another_split(rule):
+    data = {f"TCGA-AA-{i:04}_1": ("class1", CLASSES[i % 4]) for i in range(40)}
+    parts = {make_split(f"{rule}_seed{seed}", data, "here").val for seed in range(8)}
+    assert len(parts) > 4
+
+
+def test_seed_zero_is_not_the_default_seed():
+    data = {f"image{i}": ("class1",) for i in range(40)}
+    zero = make_split("random_50-50_seed0", data, "here")
+    assert zero.seed == 0
+    assert zero.val != make_split("random_50-50_seed42", data, "here").val
+
+
+def test_all_has_everything_for_training():
+    split = make_split("all", {"b": (), "a": ("class1",)}, "here")
+    assert split == Split("all", "all", 0, ("a", "b"), ())
+
+
+# --- shares ---
+
+
+@many
+@given(data_sets(), shares, seeds)
+def test_random_split_has_its_share(data, share, seed):
+    split = make_split(f"random_{share[0]}-{share[1]}_seed{seed}", data, "here")
+    assert len(split.val) == round(len(data) * share[1] / sum(share))
+
+
+@many
+@given(data_sets(least=20), shares, seeds)
+def test_stratified_split_keeps_each_class_near_its_share(data, share, seed):
+    split = make_split(f"stratified_{share[0]}-{share[1]}_seed{seed}", data, "here")
+    part = share[1] / sum(share)
+    assert abs(len(split.val) - part * len(data)) <= 6
+    total = Counter(c for classes in data.values() for c in classes)
+    val = Counter(c for image in split.val for c in data[image])
+    for c, n in total.items():
+        assert abs(val[c] - part * n) <= 5, (c, n, val[c])
+    if total:
+        rarest = min(total, key=lambda c: (total[c], c))
+        # It is dealt out first, while nothing stands in the way.
+        assert abs(val[rarest] - part * total[rarest]) < 1
+
+
+@many
+@given(st.integers(10, 40), seeds)
+def test_stratified_split_of_single_classes_is_exact(count, seed):
+    """Ten images of a class for each of two for validation."""
+    data = {f"image{i}": (CLASSES[i % 2],) for i in range(10 * (count // 5))}
+    split = make_split(f"stratified_80-20_seed{seed}", data, "here")
+    val = Counter(data[image][0] for image in split.val)
+    assert val["class1"] == val["class2"] == len(data) // 10
+
+
+def test_stratified_split_puts_a_class_of_five_into_both_parts():
+    data = {f"image{i:02}": ("class1",) for i in range(45)}
+    data |= {f"rare{i}": ("class1", "class4") for i in range(5)}
+    for seed in range(20):
+        split = make_split(f"stratified_80-20_seed{seed}", data, "here")
+        assert sum(name.startswith("rare") for name in split.val) == 1
+
+
+# --- folds ---
+
+
+@many
+@given(data_sets(least=12), st.integers(2, 6), seeds)
+def test_folds_are_disjoint_cover_all_and_are_about_equal(data, folds, seed):
+    splits = [
+        make_split(f"kfold_{folds}-{i}_seed{seed}", data, "here") for i in range(folds)
+    ]
+    for split in splits:
+        assert_partition(split, data)
+    assert sorted(n for split in splits for n in split.val) == sorted(data)
+    sizes = [len(split.val) for split in splits]
+    assert max(sizes) - min(sizes) <= 10
+    total = Counter(c for classes in data.values() for c in classes)
+    for split in splits:
+        val = Counter(c for image in split.val for c in data[image])
+        assert all(abs(val[c] - n / folds) <= 5 for c, n in total.items())
+
+
+@many
+@given(st.data(), st.integers(2, 4), seeds)
+def test_grouped_folds_keep_patients_together_and_cover_all(data, folds, seed):
+    images = data.draw(data_sets(least=25))
+    patient_of = data.draw(patients(images))
+    assume(len(set(patient_of.values())) >= 2 * folds)
+    seen = []
+    for i in range(folds):
+        name = f"grouped-kfold_{folds}-{i}_seed{seed}"
+        split = make_split(name, images, "here", patient_of)
+        assert_partition(split, images)
+        assert not {patient_of[n] for n in split.train} & {
+            patient_of[n] for n in split.val
+        }
+        seen += split.val
+    assert sorted(seen) == sorted(images)
+
+
+@many
+@given(st.data(), shares, seeds)
+def test_grouped_split_keeps_patients_together(data, share, seed):
+    images = data.draw(data_sets(least=25))
+    patient_of = data.draw(patients(images))
+    assume(len(set(patient_of.values())) >= 4)
+    name = f"grouped_{share[0]}-{share[1]}_seed{seed}"
+    split = make_split(name, images, "here", patient_of)
+    assert_partition(split, images)
+    train, val = ({patient_of[n] for n in part} for part in (split.train, split.val))
+    assert not train & val
+    # Off by no more than the largest patient.
+    largest = max(Counter(patient_of.values()).values())
+    wanted = len(images) * share[1] / sum(share)
+    assert abs(len(split.val) - wanted) <= largest
+
+
+def test_grouped_split_takes_tcga_patients_from_the_names():
+    names = [f"TCGA-AB-{p:04}-01Z-00-DX{s}_{i}" for p in range(6) for s, i in
+             ((1, 1), (1, 2), (2, 1))]  # fmt: skip
+    split = make_split("grouped_50-50", dict.fromkeys(names, ("class1",)), "here")
+    assert len(split.val) == 9
+    assert len({name[:12] for name in split.val}) == 3
+    assert patients_from_names(names, "here")[names[0]] == "TCGA-AB-0000"
+
+
+def test_real_regions_by_patient(hw3):
+    dataset = CellDataset(
+        data_prefix={"img": str(hw3 / "train")}, split="grouped_80-20", lazy_init=True
+    )
+    names = {path.name: () for path in (hw3 / "train").iterdir()}
+    split = find_split(dataset.split_spec, names, hw3)
+    assert_partition(split, names)
+    train, val = ({name[:12] for name in part} for part in (split.train, split.val))
+    assert len(train | val) == 9 and not train & val
+    assert 4 <= len(split.val) <= 12
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "random", "random_80", "random_80-20_seed", "shuffled_80-20", "kfold_5",
+     "stratified_80-20_seed-1", " random_80-20", "random_80-20.yaml"],
+)  # fmt: skip
+def test_unknown_name_lists_the_known(name):
+    with pytest.raises(InputError) as error:
+        find_split(name, {"a": (), "b": ()}, "here")
+    assert error.value.source == name
+    assert "no such split" in error.value.reason
+    assert "stratified_90-10" in error.value.remedy
+
+
+@pytest.mark.parametrize("name", ["random_0-0", "random_100-0", "stratified_0-100"])
+def test_part_without_a_share(name):
+    with pytest.raises(InputError, match="one part has no share"):
+        make_split(name, {f"image{i}": () for i in range(9)}, "here")
+
+
+@pytest.mark.parametrize("name", ["kfold_5-5", "kfold_5-17", "kfold_0-0"])
+def test_fold_that_is_not_there(name):
+    with pytest.raises(InputError, match=r"there is no fold \d+ of \d. Count from 0"):
+        make_split(name, {f"image{i}": () for i in range(9)}, "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "unit"),
+    [
+        ("random_80-20", 1, "images"),
+        ("random_99-1", 10, "images"),
+        ("kfold_1-0", 5, "images"),
+        ("kfold_5-4", 3, "images"),
+        ("grouped_80-20", 1, "patients"),
+    ],
+)
+def test_too_few_images_or_patients(name, count, unit):
+    data = {f"TCGA-AA-{i:04}": ("class1",) for i in range(count)}
+    with pytest.raises(InputError) as error:
+        make_split(name, data, "the folder")
+    assert error.value.source == "the folder"
+    assert f"{count} {unit} are too few" in error.value.reason
+
+
+def test_grouped_split_without_patients_counts_the_names():
+    names = ["TCGA-AB-0001-01Z", *(f"image{i}" for i in range(5))]
+    with pytest.raises(InputError) as error:
+        make_split("grouped_80-20", dict.fromkeys(names, ()), "here")
+    assert "5 names carry no TCGA patient: image0, image1, image2 and 2 more" in (
+        error.value.reason
+    )
+    assert "--patients" in error.value.remedy
+
+
+# --- the file ---
+
+
+@many
+@given(data_sets(), seeds)
+def test_file_round_trip(tmp_path_factory, data, seed):
+    folder = tmp_path_factory.getbasetemp() / "round trip" / "new"
+    split = make_split(f"random_80-20_seed{seed}", data, "here")
+    path = folder / "split.json"
+    split.save(path)
+    assert Split.load(path) == split
+    assert find_split(str(path), data, "here") == split
+    assert [file.name for file in folder.iterdir()] == ["split.json"]
+
+
+GOOD = {"name": "x", "rule": "random", "seed": 1, "train": ["a", "b"], "val": ["c"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (json.dumps([GOOD]), "not a split"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "val"}), "'val'"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "seed"}), "'seed'"),
+        (json.dumps({**GOOD, "seed": "one"}), "not a split"),
+        (json.dumps({**GOOD, "train": "ab"}), "no list of image names"),
+        (json.dumps({**GOOD, "train": [["a"], "b"]}), "no list of image names"),
+        (json.dumps({**GOOD, "val": [1]}), "no list of image names"),
+        (json.dumps({**GOOD, "val": None}), "no list of image names"),
+        (json.dumps({**GOOD, "val": ["b"]}), "names images twice: b"),
+        (json.dumps({**GOOD, "train": ["a", "a"]}), "names images twice: a"),
+    ],
+)
+def test_file_that_is_no_split(tmp_path, content, reason):
+    path = tmp_path / "split.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        Split.load(path)
+    assert error.value.source == str(path)
+    assert reason in error.value.reason
+    assert "make_split.py" in error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder"])
+def test_file_that_is_not_there(tmp_path, kind):
+    path = tmp_path / "split.json"
+    if kind == "folder":
+        path.mkdir()
+    with pytest.raises(InputError) as error:
+        find_split(str(path), {"a": ()}, "here")
+    assert error.value.source == str(path)
+
+
+def test_file_of_images_that_are_not_there(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(GOOD))
+    with pytest.raises(InputError) as error:
+        find_split(str(path), {"b": (), "d": ()}, "the folder")
+    assert error.value.source == "the folder"
+    assert "names 2 images that are not there: a, c" in error.value.reason
+
+
+def test_file_may_leave_images_out(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(GOOD))
+    split = find_split(str(path), dict.fromkeys("abcdef", ()), "here")
+    assert (split.train, split.val) == (("a", "b"), ("c",))
+
+
+# --- patients from a file ---
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_patients_from_csv(tmp_path, mark):
+    path = tmp_path / "patients.csv"
+    path.write_text(f"{mark}age,name,patient\n9,a,p\n8,b, q \n7,c,p\n6,d,r\n")
+    assert patients_from_csv(path, ["c", "a", "b"]) == {"a": "p", "b": "q", "c": "p"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "has not the columns"),
+        ("name,patient\n", "has not the columns"),
+        ("file,patient\na,p\nb,q\n", "has not the columns"),
+        ("name,patient\na,p\n", "1 images have no patient: b"),
+        ("name,patient\na,p\nb,\n", "1 images have no patient: b"),
+        ("name,patient\na,p\nb\n", "1 images have no patient: b"),
+        ("name,patient\na,p\nb,q\na,q\n", "a has two patients, p and q"),
+    ],
+)
+def test_csv_that_does_not_tell_every_patient(tmp_path, content, reason):
+    path = tmp_path / "patients.csv"
+    path.write_text(content)
+    with pytest.raises(InputError) as error:
+        patients_from_csv(path, ["a", "b"])
+    assert error.value.source == str(path)
+    assert reason in error.value.reason and error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "bytes"])
+def test_csv_that_cannot_be_read(tmp_path, kind):
+    path = tmp_path / "patients.csv"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "bytes":
+        path.write_bytes(b"name,patient\n\xff\xfe\xfa,p\n")
+    with pytest.raises(InputError) as error:
+        patients_from_csv(path, ["a", "b"])
+    assert error.value.source == str(path)
+
+
+# --- the command ---
+
+
+TOOL = "tools/data/make_split.py"
+
+
+@pytest.mark.parametrize(
+    "name", ["random_67-33", "stratified_67-33_seed5", "kfold_3-1", "all"]
+)
+def test_command_writes_the_split_that_the_name_gives(
+    run_tool, tiny_root, tmp_path, name
+):
+    out = run_tool(TOOL, tiny_root / "train", name, "--out", tmp_path / "new")
+    (path,) = (tmp_path / "new").iterdir()
+    split = Split.load(path)
+    assert path.name == f"{split.name}.json"
+    assert f"{path}: {len(split.train)} train, {len(split.val)} val" in out
+    if name != "all":
+        root = str(tiny_root)
+        dataset = CellDataset(data_root=root, data_prefix={"img": "train"}, split=name)
+        assert dataset.split == split
+
+
+def test_command_takes_the_seed_from_the_option_or_the_name(
+    run_tool, tiny_root, tmp_path
+):
+    folder = tiny_root / "train"
+    run_tool(TOOL, folder, "random_50-50", "--seed", 7, "--out", tmp_path)
+    run_tool(TOOL, folder, "random_50-50_seed8", "--seed", 7, "--out", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "random_50-50_seed7.json",
+        "random_50-50_seed8.json",
+    ]
+
+
+def test_command_writes_all_folds(run_tool, tiny_root, tmp_path):
+    out = run_tool(TOOL, tiny_root / "train", "kfold_5", "--out", tmp_path)
+    paths = [tmp_path / f"kfold_5-{i}_seed42.json" for i in range(5)]
+    assert sorted(tmp_path.iterdir()) == paths
+    assert out.count("train") >= 5
+    val = [name for path in paths for name in Split.load(path).val]
+    assert sorted(val) == sorted(path.name for path in (tiny_root / "train").iterdir())
+
+
+@pytest.mark.parametrize("rule", ["grouped_67-33", "grouped-kfold_3"])
+def test_command_groups_by_a_csv(run_tool, tiny_root, tmp_path, rule):
+    names = sorted(path.name for path in (tiny_root / "train").iterdir())
+    patient_of = {name: f"p{i // 2}" for i, name in enumerate(names)}
+    table = tmp_path / "patients.csv"
+    rows = [f"{name},{patient}" for name, patient in patient_of.items()]
+    table.write_text("\n".join(["name,patient", *rows]))
+    folder, out = tiny_root / "train", tmp_path / "splits"
+    run_tool(TOOL, folder, rule, "--patients", table, "--out", out)
+    splits = [Split.load(path) for path in out.iterdir()]
+    assert len(splits) == (3 if "kfold" in rule else 1)
+    for split in splits:
+        assert len({patient_of[name] for name in split.val}) == 1
+        assert len(split.val) == 2
+
+
+def test_command_does_not_overwrite_and_writes_no_other_fold(
+    run_tool, tiny_root, tmp_path
+):
+    there = tmp_path / "kfold_3-1_seed42.json"
+    there.write_text("mine")
+    with pytest.raises(SystemExit, match=f"{there.name}: it exists already"):
+        run_tool(TOOL, tiny_root / "train", "kfold_3", "--out", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [there.name]
+    assert there.read_text() == "mine"
+
+
+def test_command_writes_no_fold_if_there_are_more_folds_than_images(
+    run_tool, tiny_root, tmp_path
+):
+    with pytest.raises(SystemExit, match="too few for the split kfold_7-"):
+        run_tool(TOOL, tiny_root / "train", "kfold_7", "--out", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("shuffled", "no such split"),
+        ("kfold_0", "two folds are the fewest"),
+        ("kfold_1", "two folds are the fewest"),
+        ("grouped_80-20", "carry no TCGA patient"),
+    ],
+)
+def test_command_says_what_is_wrong(run_tool, tiny_root, tmp_path, name, reason):
+    with pytest.raises(SystemExit, match=f"^error: .*{reason}"):
+        run_tool(TOOL, tiny_root / "train", name, "--out", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_needs_a_folder_of_images(run_tool, tiny_root, tmp_path):
+    with pytest.raises(SystemExit, match="no <image>/image"):
+        run_tool(TOOL, tiny_root, "random_80-20", "--out", tmp_path)
+
+
+def test_command_starts_as_a_script(repo, tiny_root, tmp_path):
+    command = [sys.executable, repo / TOOL, tiny_root / "train", "nonsense"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: nonsense" in done.stderr and "no such split" in done.stderr
+    assert "Traceback" not in done.stderr
