@@ -13,8 +13,9 @@ setup:  ## make .venv; compiles mmcv once per machine
 demo: setup  ## train, evaluate and submit on synthetic data, minutes on a CPU
 	@$(RUN) tools/demo.py
 
+# Two workers of one thread each: OpenMP's waiting threads would fight for the cores.
 test: setup lint  ## all tests
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
 lint: setup  ## style
 	@$(RUN) -m ruff check .

@@ -4,3 +4,9 @@ _base_ = './maskrcnn_r50_adamw-30e.py'
 model = dict(
     backbone=dict(
         depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')))
+
+report = [
+    dict(
+        number='000', table='loss curves', row='Resnet101', train_loss=1.5,
+        validation_loss=1.4),
+]

@@ -1,4 +1,4 @@
-# Report 000: Mask R-CNN with one backbone after another, score 0.22.
+# Report 000: Mask R-CNN with one backbone after another; public score 0.22.
 #
 # The report does not say: the weights (ImageNet's here, as for its other backbones),
 # the weight decay (its code has 1e-4), the seed of the random split, and which of the
@@ -17,3 +17,9 @@ test_dataloader = val_dataloader
 
 # The report's figures: training and validation loss of each epoch.
 custom_hooks = [*_base_.custom_hooks, dict(type='ValidationLossHook')]
+
+report = [
+    dict(
+        number='000', table='loss curves', row='Resnet50', train_loss=1.48,
+        validation_loss=1.58),
+]

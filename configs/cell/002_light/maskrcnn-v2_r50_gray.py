@@ -1,5 +1,4 @@
 # Report 002, row "warmUp_smallAnchor_gray": one gray channel, mean 0.5, std 0.5.
-# Validation mAP 0.3001, public 0.3537.
 #
 # The stem has one input channel, and its weights are the sum of the COCO weights over
 # red, green and blue: what they would give for an image with three equal channels.
@@ -19,3 +18,9 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
 submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+
+report = [
+    dict(
+        number='002', table='experiments', row='warmUp_smallAnchor_gray',
+        validation_mAP=0.3001, public_mAP=0.3537),
+]

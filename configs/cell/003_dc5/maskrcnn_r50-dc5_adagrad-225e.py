@@ -21,3 +21,5 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=14, num_workers=4, dataset=dict(pipeline=train_pipeline))
+
+report = [dict(number='003', table='the system', row='mask_rcnn_R_50_DC5_3x')]

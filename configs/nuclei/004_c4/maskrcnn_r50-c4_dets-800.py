@@ -3,3 +3,5 @@
 _base_ = './maskrcnn_r50-c4_2400i.py'
 
 model = dict(test_cfg=dict(rcnn=dict(max_per_img=800)))
+
+report = [dict(number='004', table='detections per image', row='800')]

@@ -1,0 +1,307 @@
+"""Write docs/zoo.md: what each config is, and which row of which report it reproduces.
+
+Example::
+
+    python tools/analysis/zoo.py
+
+Everything is read from the configs themselves, so the file is never older than they
+are. Models are built on PyTorch's meta device: no weights, no computation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from custom.hooks.model_budget_hook import count_parameters
+
+CONFIGS = ROOT / "configs"
+REPORTS = {
+    "000": "Mask R-CNN with one backbone after another. Public score 0.22.",
+    "001": "ConvNeXt-B and its ablations. Public mAP 0.3972.",
+    "002": "The light Mask R-CNN v2. Public mAP 0.3781.",
+    "003": "R50-DC5 with Adagrad. The report has no figure.",
+    "004": "The 2021 nuclei with detectron2's C4 models. Score 0.244597.",
+}
+HEAD = """# Zoo
+
+Written by `python tools/analysis/zoo.py` from the configs; do not edit.
+
+* **Inherits**: the config that it differs from, or its parts in `configs/_base_/`.
+* **Anchors**: side of the square ones in pixels, from the first level to the last, and
+  the number of aspect ratios.
+* **Parameters**: all and, of these, the trainable ones. The course allows fewer than 200
+  million trainable ones. In brackets: what the report counts.
+* **GFLOPs**: of one image of the size beside it, at which the config trains (landscape,
+  padded to 32 pixels; 1000x1000 where images keep their size), through backbone, neck and
+  RPN, and of the heads on 1,000 proposals and 100 detections. A multiplication and an
+  addition count as two.
+* **Report**: what the report says of the row or rows that the config reproduces.
+"""
+COLUMNS = (
+    "config",
+    "inherits",
+    "backbone",
+    "neck",
+    "heads",
+    "anchors",
+    "optimiser",
+    "schedule",
+    "batch",
+    "parameters",
+    "GFLOPs",
+    "report",
+)
+
+
+def parents(path: Path) -> str:
+    """What a config names as its bases, without the shared folders."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "_base_":
+            bases = ast.literal_eval(node.value)
+            bases = [bases] if isinstance(bases, str) else bases
+            return ", ".join(b.split("_base_/")[-1].removesuffix(".py") for b in bases)
+    return "-"
+
+
+def number(value: float) -> str:
+    """A number as a config would have it: 1e-4, 0.005, 4."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def backbone(cfg: ConfigDict) -> str:
+    """Type, depth, width and what is frozen."""
+    depth = {18: "-18", 34: "-34", 50: "-50", 101: "-101", 152: "-152"}
+    name = cfg.type + depth.get(cfg.get("depth"), "")
+    if "groups" in cfg:
+        name += f" {cfg.groups}x{cfg.base_width}d"
+    if cfg.get("use_grn"):
+        name += " V2"
+    if cfg.get("style") == "caffe":
+        name += " (caffe)"
+    stages = len(cfg.get("out_indices", ()))
+    if 2 in cfg.get("dilations", ()):
+        name += ", dilated C5"
+    elif stages == 1:
+        name += f", C{cfg.num_stages + 1}"
+    if cfg.get("in_channels", 3) == 1:
+        name += ", gray"
+    frozen = cfg.get("frozen_stages", -1)
+    if frozen >= 0:
+        name += ", stem frozen" if frozen == 0 else f", {frozen} frozen"
+    return name
+
+
+def neck(cfg: ConfigDict | None) -> str:
+    """Type, channels, levels."""
+    if cfg is None:
+        return "-"
+    norm = f", {cfg.norm_cfg.type}" if cfg.get("norm_cfg") else ""
+    return f"{cfg.type} {cfg.out_channels}, {cfg.num_outs} levels{norm}"
+
+
+def heads(model: ConfigDict) -> str:
+    """RPN, box head and mask head."""
+    roi = model.roi_head
+    boxes = (
+        roi.bbox_head if isinstance(roi.bbox_head, (list, tuple)) else [roi.bbox_head]
+    )
+    parts = [f"RPN {model.rpn_head.get('num_convs', 1)} conv"]
+    box = boxes[0].type.removesuffix("BBoxHead") or "linear"
+    box = f"C5 + {box}" if roi.get("shared_head") else box
+    stages = f"{len(boxes)}x " if len(boxes) > 1 else ""
+    extractors = roi.bbox_roi_extractor
+    strides = extractors[0] if isinstance(extractors, (list, tuple)) else extractors
+    levels = len(strides.featmap_strides)
+    parts.append(f"box {stages}{box} from {levels} level{'s' if levels > 1 else ''}")
+    mask = (
+        roi.mask_head[0] if isinstance(roi.mask_head, (list, tuple)) else roi.mask_head
+    )
+    parts.append(f"mask {mask.get('num_convs', 4)} conv")
+    if any("norm_cfg" in head for head in (boxes[0], mask)):
+        parts.append("BN")
+    return ", ".join(parts)
+
+
+def anchors(cfg: ConfigDict) -> str:
+    """Sides of the square anchors and the number of ratios."""
+    sides = sorted(scale * stride for stride in cfg.strides for scale in cfg.scales)
+    return f"{number(sides[0])}...{number(sides[-1])}, {len(cfg.ratios)} ratios"
+
+
+def optimiser(wrapper: ConfigDict) -> str:
+    """Type, rate, weight decay and clipping."""
+    cfg = wrapper.optimizer
+    text = f"{cfg.type} {number(cfg.lr)}, decay {number(cfg.get('weight_decay', 0))}"
+    if wrapper.get("clip_grad"):
+        text += f", clip {number(wrapper.clip_grad.max_norm)}"
+    return text
+
+
+def schedule(cfg: Config) -> str:
+    """Length, and the schedulers in their order."""
+    loop = cfg.train_cfg
+    length = (
+        f"{loop.max_epochs} epochs"
+        if "max_epochs" in loop
+        else f"{loop.max_iters} iters"
+    )
+    names = {
+        "LinearLR": "warm-up",
+        "CosineAnnealingLR": "cosine",
+        "MultiStepLR": "steps",
+        "StepLR": "steps",
+    }
+    kinds = [names.get(s.type, s.type) for s in cfg.param_scheduler or []]
+    stops = any(hook.type == "EarlyStoppingHook" for hook in cfg.custom_hooks)
+    return ", ".join([length, *(kinds or ["constant"]), *(["early stop"] * stops)])
+
+
+def train_size(pipeline: Iterable[ConfigDict]) -> tuple[int, int]:
+    """(H, W) at which the network sees the training images, landscape."""
+    size = (1000, 1000)
+    for step in pipeline:
+        if (
+            step.type == "RandomCrop"
+            and step.get("crop_type", "absolute") == "absolute"
+        ):
+            size = (step.crop_size[1], step.crop_size[0])
+        elif step.type == "Resize" and "scale" in step:
+            size = (min(step.scale), max(step.scale))
+    return size
+
+
+def gflops(model, cfg: ConfigDict, size: tuple[int, int]) -> float:
+    """See the head of the file; the model is on the meta device."""
+    height, width = (-(-side // 32) * 32 for side in size)
+    channels = cfg.backbone.get("in_channels", 3)
+    image = torch.empty(1, channels, height, width, device="meta")
+    roi = model.roi_head
+
+    def crops(count: int, extractor) -> torch.Tensor:
+        side = extractor.roi_layers[0].output_size
+        return torch.empty(count, extractor.out_channels, *side, device="meta")
+
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model.rpn_head(model.extract_feat(image))
+        # A cascade has a list of each.
+        boxes, extractors = roi.bbox_head, roi.bbox_roi_extractor
+        if not isinstance(boxes, torch.nn.ModuleList):
+            boxes, extractors = [boxes], [extractors]
+        for head, extractor in zip(boxes, extractors, strict=True):
+            features = crops(1000, extractor)
+            head(roi.shared_head(features) if roi.with_shared_head else features)
+        mask = roi.mask_head
+        if isinstance(mask, torch.nn.ModuleList):
+            for head, extractor in zip(mask, roi.mask_roi_extractor, strict=True):
+                head(crops(100, extractor))
+        else:
+            features = crops(100, roi.mask_roi_extractor)
+            mask(roi.shared_head(features) if roi.with_shared_head else features)
+    return counter.get_total_flops() / 1e9
+
+
+def describe(path: Path) -> dict:
+    """The row of one config."""
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    detector = cfg.model.get("detector", cfg.model)  # wrapped for tiles or TTA
+    with torch.device("meta"):
+        model = MODELS.build(detector).eval()
+    total, trainable = count_parameters(model)
+    said = [f"{r.parameters:,}" for r in cfg.get("report", []) if "parameters" in r]
+    dataset = cfg.train_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    size = train_size(dataset.pipeline)
+    name = path.relative_to(CONFIGS).with_suffix("").as_posix()
+    figures = [figures_of(row) for row in cfg.get("report", [])]
+    return {
+        "config": f"[{name}](../configs/{name}.py)",
+        "inherits": parents(path),
+        "backbone": backbone(detector.backbone),
+        "neck": neck(detector.get("neck")),
+        "heads": heads(detector),
+        "anchors": anchors(detector.rpn_head.anchor_generator),
+        "optimiser": optimiser(cfg.optim_wrapper),
+        "schedule": schedule(cfg),
+        "batch": cfg.train_dataloader.batch_size,
+        "parameters": f"{total:,}, {trainable:,}"
+        + (f" [{', '.join(said)}]" if said else ""),
+        "GFLOPs": f"{gflops(model, detector, size):,.0f} at {size[0]}x{size[1]}",
+        "report": "; ".join(dict.fromkeys(filter(None, figures))) or "-",
+        "rows": cfg.get("report", []),
+    }
+
+
+def figures_of(row: dict) -> str:
+    """The figures of one row of a report."""
+    skipped = ("number", "table", "row", "parameters")
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.6g}"
+        for key, value in row.items()
+        if key not in skipped
+    )
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """A Markdown table."""
+    columns = list(columns)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def write(configs: list[dict]) -> str:
+    """The whole file."""
+    parts = [HEAD]
+    parts.append(table(COLUMNS, ([c[key] for key in COLUMNS] for c in configs)))
+    for report, about in REPORTS.items():
+        parts.append(f"\n## Report {report}\n\n{about}\n")
+        rows = [
+            (row.table, row.row, c["config"], figures_of(row) or "-")
+            for c in configs
+            for row in c["rows"]
+            if row.number == report
+        ]
+        order = list(dict.fromkeys(row[0] for row in rows))
+        rows.sort(key=lambda row: order.index(row[0]))
+        parts.append(table(("table", "row", "config", "the report's figure"), rows))
+    return "\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Read all configs and write the file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "zoo.md")
+    args = parser.parse_args()
+    files = sorted(
+        p for p in CONFIGS.rglob("*.py") if "_base_" not in p.relative_to(CONFIGS).parts
+    )
+    text = write([describe(path) for path in tqdm(files, unit="config")])
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = args.out.with_name(f".{args.out.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, args.out)
+    print(f"{args.out}: {len(files)} configs")
+
+
+if __name__ == "__main__":
+    main()
