@@ -133,7 +133,7 @@ def check_weights(
         state = CheckpointLoader.load_checkpoint(str(path), "cpu", logger="silent")
     except Exception as error:  # torch.load raises whatever the pickle did
         raise InputError(
-            path, f"not a weight file ({error})", "Download it again"
+            path, f"not a weight file ({error})", "Delete it and get it again"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict):

@@ -30,12 +30,57 @@ from tqdm import tqdm
 from custom.hooks.model_budget_hook import count_parameters
 
 CONFIGS = ROOT / "configs"
+# The tables of the reports, row by row, so that none can be forgotten.
 REPORTS = {
-    "000": "Mask R-CNN with one backbone after another. Public score 0.22.",
-    "001": "ConvNeXt-B and its ablations. Public mAP 0.3972.",
-    "002": "The light Mask R-CNN v2. Public mAP 0.3781.",
-    "003": "R50-DC5 with Adagrad. The report has no figure.",
-    "004": "The 2021 nuclei with detectron2's C4 models. Score 0.244597.",
+    "000": (
+        "Mask R-CNN with one backbone after another. Public score 0.22; of which one, "
+        "the report does not say.",
+        {
+            "loss curves, last epoch": ("Resnet50", "Resnet101", "Resnext101"),
+            "backbones without a curve": ("ResNet152", "ResNeXt50_32x4d"),
+        },
+    ),
+    "001": (
+        "ConvNeXt-B and its ablations. Public mAP 0.3972.",
+        {
+            "final run": ("ConvNeXt_base, all images",),
+            "backbones": ("ResNet-50", "EfficientNetV2_m", "ConvNeXt_base"),
+            "trainable layers": ("3", "5"),
+            "adapt minmax size": ("V", "X", "X, read as native"),
+            "box score threshold": ("0.7", "0.5"),
+        },
+    ),
+    "002": (
+        "The light Mask R-CNN v2 and the way to it. Public mAP 0.3781.",
+        {
+            "experiments": (
+                "default(HW2 best[StepLR])",
+                "warmUp",
+                "warmUp_smallAnchor",
+                "warmUp_smallAnchor_v2",
+                "warmUp_smallAnchor_gray",
+                "warmUp_smallAnchor_light",
+            ),
+        },
+    ),
+    "003": (
+        "R50-DC5 with Adagrad. The report has no figures.",
+        {"the system": ("mask_rcnn_R_50_DC5_3x",)},
+    ),
+    "004": (
+        "The 2021 nuclei with detectron2's C4 models. Score 0.244597.",
+        {
+            "results": (
+                "R_101_C4_3x, 1599-iter",
+                "R_50_C4_1x, 1599-iter",
+                "R_50_C4_1x, 2199-iter",
+                "R_50_C4_1x, saturation 2 ~ 10",
+                "R_50_C4_1x, saturation 0.5 ~ 2",
+                "R_50_FPN_1x, model_final",
+            ),
+            "detections per image": ("500", "700", "800"),
+        },
+    ),
 }
 HEAD = """# Zoo
 
@@ -44,12 +89,12 @@ Written by `python tools/analysis/zoo.py` from the configs; do not edit.
 * **Inherits**: the config that it differs from, or its parts in `configs/_base_/`.
 * **Anchors**: side of the square ones in pixels, from the first level to the last, and
   the number of aspect ratios.
-* **Parameters**: all and, of these, the trainable ones. The course allows fewer than 200
-  million trainable ones. In brackets: what the report counts.
+* **Parameters**: all and, of these, the trainable ones. The course allows fewer than
+  200 million trainable ones. In brackets: what the report counts.
 * **GFLOPs**: of one image of the size beside it, at which the config trains (landscape,
-  padded to 32 pixels; 1000x1000 where images keep their size), through backbone, neck and
-  RPN, and of the heads on 1,000 proposals and 100 detections. A multiplication and an
-  addition count as two.
+  padded to 32 pixels; 1000x1000 where images keep their size), through backbone, neck
+  and RPN, and of the heads on 1,000 proposals and 100 detections. A multiplication and
+  an addition count as two.
 * **Report**: what the report says of the row or rows that the config reproduces.
 """
 COLUMNS = (
@@ -68,6 +113,12 @@ COLUMNS = (
 )
 
 
+def config_files() -> list[Path]:
+    """Every config, folder by folder."""
+    files = [path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts]
+    return sorted(files, key=lambda path: (str(path.parent), path.name))
+
+
 def parents(path: Path) -> str:
     """What a config names as its bases, without the shared folders."""
     tree = ast.parse(path.read_text())
@@ -75,7 +126,8 @@ def parents(path: Path) -> str:
         if isinstance(node, ast.Assign) and node.targets[0].id == "_base_":
             bases = ast.literal_eval(node.value)
             bases = [bases] if isinstance(bases, str) else bases
-            return ", ".join(b.split("_base_/")[-1].removesuffix(".py") for b in bases)
+            names = (b.split("_base_/")[-1].removeprefix("./") for b in bases)
+            return ", ".join(name.removesuffix(".py") for name in names)
     return "-"
 
 
@@ -88,6 +140,10 @@ def backbone(cfg: ConfigDict) -> str:
     """Type, depth, width and what is frozen."""
     depth = {18: "-18", 34: "-34", 50: "-50", 101: "-101", 152: "-152"}
     name = cfg.type + depth.get(cfg.get("depth"), "")
+    if cfg.type == "ConvNeXt" and "channels" not in cfg:
+        name += "-B"
+    elif cfg.type == "EfficientNetV2" and "stages" not in cfg:
+        name += "-M"
     if "groups" in cfg:
         name += f" {cfg.groups}x{cfg.base_width}d"
     if cfg.get("use_grn"):
@@ -116,24 +172,22 @@ def neck(cfg: ConfigDict | None) -> str:
 
 
 def heads(model: ConfigDict) -> str:
-    """RPN, box head and mask head."""
+    """RPN, box head and mask head; of a cascade the first of each."""
     roi = model.roi_head
-    boxes = (
-        roi.bbox_head if isinstance(roi.bbox_head, (list, tuple)) else [roi.bbox_head]
+    boxes, masks, extractors = (
+        value if isinstance(value, (list, tuple)) else [value]
+        for value in (roi.bbox_head, roi.mask_head, roi.bbox_roi_extractor)
     )
-    parts = [f"RPN {model.rpn_head.get('num_convs', 1)} conv"]
     box = boxes[0].type.removesuffix("BBoxHead") or "linear"
     box = f"C5 + {box}" if roi.get("shared_head") else box
     stages = f"{len(boxes)}x " if len(boxes) > 1 else ""
-    extractors = roi.bbox_roi_extractor
-    strides = extractors[0] if isinstance(extractors, (list, tuple)) else extractors
-    levels = len(strides.featmap_strides)
-    parts.append(f"box {stages}{box} from {levels} level{'s' if levels > 1 else ''}")
-    mask = (
-        roi.mask_head[0] if isinstance(roi.mask_head, (list, tuple)) else roi.mask_head
-    )
-    parts.append(f"mask {mask.get('num_convs', 4)} conv")
-    if any("norm_cfg" in head for head in (boxes[0], mask)):
+    levels = len(extractors[0].featmap_strides)
+    parts = [
+        f"RPN {model.rpn_head.get('num_convs', 1)} conv",
+        f"box {stages}{box} from {levels} level{'s' if levels > 1 else ''}",
+        f"mask {masks[0].get('num_convs', 4)} conv",
+    ]
+    if any("norm_cfg" in head for head in (boxes[0], masks[0])):
         parts.append("BN")
     return ", ".join(parts)
 
@@ -233,7 +287,8 @@ def describe(path: Path) -> dict:
     name = path.relative_to(CONFIGS).with_suffix("").as_posix()
     figures = [figures_of(row) for row in cfg.get("report", [])]
     return {
-        "config": f"[{name}](../configs/{name}.py)",
+        "folder": path.parent.relative_to(CONFIGS).as_posix(),
+        "config": f"[{path.stem}](../configs/{name}.py)",
         "inherits": parents(path),
         "backbone": backbone(detector.backbone),
         "neck": neck(detector.get("neck")),
@@ -267,21 +322,41 @@ def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
+def rows_of(report: str, configs: list[dict]) -> list[tuple]:
+    """Each row of a report's tables with the configs that reproduce it.
+
+    Raises:
+        ValueError: A row has no config, or a config names a row that is not there.
+    """
+    found: dict[tuple, list] = {}
+    for config in configs:
+        for row in config["rows"]:
+            if row["number"] == report:
+                found.setdefault((row["table"], row["row"]), []).append((config, row))
+    listed = [(t, r) for t, rows in REPORTS[report][1].items() for r in rows]
+    if set(found) != set(listed):
+        raise ValueError(
+            f"report {report}: without a config {set(listed) - set(found)}, not in the "
+            f"report {set(found) - set(listed)}"
+        )
+    return [
+        (*place, config["config"], figures_of(row) or "-")
+        for place in listed
+        for config, row in found[place]
+    ]
+
+
 def write(configs: list[dict]) -> str:
     """The whole file."""
     parts = [HEAD]
-    parts.append(table(COLUMNS, ([c[key] for key in COLUMNS] for c in configs)))
-    for report, about in REPORTS.items():
+    for folder in dict.fromkeys(config["folder"] for config in configs):
+        own = [config for config in configs if config["folder"] == folder]
+        parts.append(f"\n## configs/{folder}\n")
+        parts.append(table(COLUMNS, ([c[key] for key in COLUMNS] for c in own)))
+    for report, (about, _) in REPORTS.items():
         parts.append(f"\n## Report {report}\n\n{about}\n")
-        rows = [
-            (row.table, row.row, c["config"], figures_of(row) or "-")
-            for c in configs
-            for row in c["rows"]
-            if row.number == report
-        ]
-        order = list(dict.fromkeys(row[0] for row in rows))
-        rows.sort(key=lambda row: order.index(row[0]))
-        parts.append(table(("table", "row", "config", "the report's figure"), rows))
+        columns = ("table", "row", "config", "the report's figures")
+        parts.append(table(columns, rows_of(report, configs)))
     return "\n".join(parts) + "\n"
 
 
@@ -292,9 +367,7 @@ def main() -> None:
     )
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "zoo.md")
     args = parser.parse_args()
-    files = sorted(
-        p for p in CONFIGS.rglob("*.py") if "_base_" not in p.relative_to(CONFIGS).parts
-    )
+    files = config_files()
     text = write([describe(path) for path in tqdm(files, unit="config")])
     args.out.parent.mkdir(parents=True, exist_ok=True)
     temporary = args.out.with_name(f".{args.out.name}.{os.getpid()}")

@@ -7,6 +7,6 @@ model = dict(
 
 report = [
     dict(
-        number='000', table='loss curves', row='Resnet101', train_loss=1.5,
-        validation_loss=1.4),
+        number='000', table='loss curves, last epoch', row='Resnet101',
+        train_loss=1.50, validation_loss=1.40),
 ]

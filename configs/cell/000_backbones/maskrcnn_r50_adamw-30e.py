@@ -20,6 +20,6 @@ custom_hooks = [*_base_.custom_hooks, dict(type='ValidationLossHook')]
 
 report = [
     dict(
-        number='000', table='loss curves', row='Resnet50', train_loss=1.48,
-        validation_loss=1.58),
+        number='000', table='loss curves, last epoch', row='Resnet50',
+        train_loss=1.48, validation_loss=1.58),
 ]

@@ -11,6 +11,6 @@ model = dict(
 
 report = [
     dict(
-        number='000', table='loss curves', row='Resnext101', train_loss=1.52,
-        validation_loss=1.4),
+        number='000', table='loss curves, last epoch', row='Resnext101',
+        train_loss=1.52, validation_loss=1.40),
 ]

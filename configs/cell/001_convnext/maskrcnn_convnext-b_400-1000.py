@@ -1,4 +1,4 @@
-# Report 001, row "adapt minmax size": shorter side 400, longer side at most 1000 pixels.
+# Report 001, row "adapt minmax size": shorter side 400, longer at most 1000 pixels.
 _base_ = './maskrcnn_convnext-b_cosine-20e.py'
 
 resize = dict(type='Resize', scale=(1000, 400), keep_ratio=True)

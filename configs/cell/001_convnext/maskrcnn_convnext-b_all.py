@@ -1,5 +1,5 @@
-# Report 001, the final run: the hyperparameters of its best model on all images, without
-# validation.
+# Report 001, the final run: the hyperparameters of its best model on all images,
+# without validation.
 _base_ = './maskrcnn_convnext-b_cosine-20e.py'
 
 train_dataloader = dict(dataset=dict(split='all'))
@@ -10,6 +10,6 @@ default_hooks = dict(checkpoint=dict(save_best=None))
 
 report = [
     dict(
-        number='001', table='public score', row='ConvNeXt-B, all images',
+        number='001', table='final run', row='ConvNeXt_base, all images',
         public_mAP=0.3972),
 ]

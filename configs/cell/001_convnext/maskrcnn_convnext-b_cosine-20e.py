@@ -36,7 +36,7 @@ val_dataloader = dict(dataset=dict(split=split))
 test_dataloader = val_dataloader
 
 report = [
-    dict(number='001', table='backbone', row='ConvNeXt_base', public_mAP=0.40),
+    dict(number='001', table='backbones', row='ConvNeXt_base', public_mAP=0.40),
     dict(number='001', table='trainable layers', row='5', public_mAP=0.40),
     dict(number='001', table='adapt minmax size', row='X', public_mAP=0.40),
     dict(number='001', table='box score threshold', row='0.5', public_mAP=0.40),

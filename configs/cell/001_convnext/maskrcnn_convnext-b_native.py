@@ -13,5 +13,7 @@ test_dataloader = val_dataloader
 submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 report = [
-    dict(number='001', table='adapt minmax size', row='X, read as native', public_mAP=0.40),
+    dict(
+        number='001', table='adapt minmax size', row='X, read as native',
+        public_mAP=0.40),
 ]

@@ -1,8 +1,8 @@
 # Report 001, row "EfficientNetV2_m".
 #
-# The report does not say which maps the pyramid gets: the usual ones here, of strides 4,
-# 8, 16 and 32 (its code takes 2, 8, 16 and 32). "5 trainable layers" as its code counts
-# them: all but the stem and the first two stages.
+# The report does not say which maps the pyramid gets: the usual ones here, of strides
+# 4, 8, 16 and 32 (its code takes 2, 8, 16 and 32). "5 trainable layers" as its code
+# counts them: all but the stem and the first two stages.
 _base_ = './maskrcnn_convnext-b_cosine-20e.py'
 
 model = dict(
@@ -16,5 +16,5 @@ model = dict(
     neck=dict(in_channels=[48, 80, 176, 512]))
 
 report = [
-    dict(number='001', table='backbone', row='EfficientNetV2_m', public_mAP=0.36),
+    dict(number='001', table='backbones', row='EfficientNetV2_m', public_mAP=0.36),
 ]

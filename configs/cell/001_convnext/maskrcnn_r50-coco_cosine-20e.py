@@ -18,5 +18,5 @@ model = dict(
     neck=dict(in_channels=[256, 512, 1024, 2048]))
 
 report = [
-    dict(number='001', table='backbone', row='ResNet-50', public_mAP=0.33),
+    dict(number='001', table='backbones', row='ResNet-50', public_mAP=0.33),
 ]

@@ -1,5 +1,5 @@
-# Report 003: R50-DC5, ImageNet weights, Adagrad, warm-up and cosine, batch 14; curves in
-# TensorBoard. The report gives no figure.
+# Report 003: R50-DC5, ImageNet weights, Adagrad, warm-up and cosine, batch 14; curves
+# in TensorBoard. The report gives no figure.
 #
 # The report does not say, and these are detectron2's defaults of mask_rcnn_R_50_DC5_3x:
 # anchors of 32...512, the warm-up, the weight decay. Its code adds the augmentation

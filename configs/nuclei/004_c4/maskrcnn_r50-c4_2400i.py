@@ -3,9 +3,9 @@
 #
 # Decided here: the base rate is 0.01, as in its code (the text says 0.1); the steps are
 # those of its code; its smooth L1 loss has beta 0 in detectron2, which is L1. It starts
-# from COCO weights, of which MMDetection has none for C4: ImageNet's here. A
-# fifth of the images is for validation; NUCLEI_SPLIT=all and val_* = None train on all,
-# as the report. It predicts with test-time augmentation at 1500 to 1700 pixels; here the
+# from COCO weights, of which MMDetection has none for C4: ImageNet's here. It trains on
+# all images; here a fifth of them is for validation, unless NUCLEI_SPLIT=all and val_*
+# are None. It predicts with test-time augmentation at 1500 to 1700 pixels; here the
 # images keep their 1000.
 _base_ = [
     '../../_base_/models/maskrcnn_r50-c4.py',

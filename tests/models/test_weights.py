@@ -1,0 +1,329 @@
+"""Pretrained weights: where they are looked for, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+
+from custom.errors import InputError
+from custom.models import weights
+from custom.models.weights import find_weights, prepare_weights
+
+NAME = "resnet18-f37072fd.pth"  # what torchvision://resnet18 means
+URL = f"https://download.pytorch.org/models/{NAME}"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path) -> list[str]:
+    """An empty cache of torch and no internet; the URLs that were asked for."""
+    init_default_scope("mmdet")
+    asked = []
+
+    def download(url: str, target: str) -> None:
+        asked.append(url)
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(weights, "download_url_to_file", download)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.delenv("CELL_WEIGHTS_DIR", raising=False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    return asked
+
+
+def backbone(depth: int = 18, channels: int = 8, **init) -> dict:
+    """A thin ResNet with pretrained weights."""
+    return {
+        "type": "ResNet",
+        "depth": depth,
+        "base_channels": channels,
+        "stem_channels": channels,
+        "init_cfg": {"type": "Pretrained", **init} if init else None,
+    }
+
+
+def state_of(module: dict) -> dict[str, torch.Tensor]:
+    """Random weights of a module, other ones at each call."""
+    return {
+        key: torch.rand(value.shape) if value.is_floating_point() else value
+        for key, value in MODELS.build(module).state_dict().items()
+    }
+
+
+def config(checkpoint: object, **kwargs) -> Config:
+    init = {"checkpoint": str(checkpoint), **kwargs}
+    return Config({"model": {"type": "MaskRCNN", "backbone": backbone(**init)}})
+
+
+def checkpoint_of(cfg: Config) -> str:
+    return cfg.model.backbone.init_cfg.checkpoint
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """Weights as torchvision saves them: more than the backbone has."""
+    path = tmp_path / "weights" / NAME
+    path.parent.mkdir()
+    torch.save({**state_of(backbone()), "fc.weight": torch.zeros(9, 64)}, path)
+    return path
+
+
+def refuse(cfg: Config) -> InputError:
+    with pytest.raises(InputError) as error:
+        prepare_weights(cfg)
+    assert error.value.reason and error.value.remedy
+    return error.value
+
+
+# --- where a file is looked for ---
+
+
+def test_local_file_is_taken_and_loaded(file, offline):
+    cfg = config(file)
+    prepare_weights(cfg)
+    assert checkpoint_of(cfg) == str(file) and not offline
+    module = MODELS.build(cfg.model.backbone)
+    module.init_weights()
+    loaded, saved = module.state_dict(), torch.load(file)
+    assert all(torch.equal(loaded[key], saved[key]) for key in loaded)
+
+
+@pytest.mark.parametrize("source", [URL, "torchvision://resnet18", f"{URL}?raw=1"])
+def test_file_in_cell_weights_dir_is_taken(file, offline, monkeypatch, source):
+    monkeypatch.setenv("CELL_WEIGHTS_DIR", str(file.parent))
+    cfg = config(source)
+    prepare_weights(cfg)
+    assert checkpoint_of(cfg) == str(file) and not offline
+
+
+@pytest.mark.parametrize("other", ["empty", "missing"])
+def test_cell_weights_dir_without_the_file_is_no_obstacle(
+    tmp_path, offline, monkeypatch, other
+):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("CELL_WEIGHTS_DIR", str(tmp_path / other))
+    assert refuse(config(URL)).source == URL
+    assert offline == [URL]
+
+
+@pytest.mark.parametrize("source", [URL, "torchvision://resnet18"])
+def test_file_in_the_cache_of_torch_is_not_downloaded_again(
+    file, tmp_path, offline, source
+):
+    cached = tmp_path / "torch" / "hub" / "checkpoints" / NAME
+    cached.parent.mkdir(parents=True)
+    file.rename(cached)
+    cfg = config(source)
+    prepare_weights(cfg)
+    assert checkpoint_of(cfg) == URL and not offline
+
+
+def test_download_goes_to_the_cache_of_torch_once(file, tmp_path, monkeypatch):
+    asked = []
+
+    def download(url: str, target: str) -> None:
+        asked.append(url)
+        file.rename(target)
+
+    monkeypatch.setattr(weights, "download_url_to_file", download)
+    for _ in range(2):
+        cfg = config("torchvision://resnet18")
+        prepare_weights(cfg)
+        assert checkpoint_of(cfg) == URL
+    assert asked == [URL]
+    assert (tmp_path / "torch" / "hub" / "checkpoints" / NAME).is_file()
+
+
+def test_only_the_first_process_of_a_machine_downloads(offline, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    cfg = config(URL)
+    prepare_weights(cfg)
+    assert checkpoint_of(cfg) == URL and not offline
+
+
+def test_names_of_the_open_mmlab_list_are_resolved(offline):
+    with pytest.raises(InputError) as error:
+        find_weights("open-mmlab://detectron2/resnet50_caffe")
+    assert offline == [error.value.source]
+    assert offline[0].startswith("https://") and offline[0].endswith(".pth")
+
+
+@pytest.mark.parametrize("name", list(weights.TORCHVISION_FILES))
+def test_torchvision_names_are_files_of_the_same_name(name, offline):
+    with pytest.raises(InputError):
+        find_weights(f"torchvision://{name}")
+    (url,) = offline
+    assert url.startswith(f"https://download.pytorch.org/models/{name}-")
+    assert url.endswith(".pth")
+
+
+def test_torchvision_files_are_those_of_torchvision():
+    torchvision_models = pytest.importorskip("torchvision.models")
+    for name, file in weights.TORCHVISION_FILES.items():
+        known = torchvision_models.get_model_weights(name).IMAGENET1K_V1
+        assert known.url.endswith(f"/{file}")
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        URLError("Name or service not known"),
+        HTTPError(URL, 404, "Not Found", None, None),
+        TimeoutError("timed out"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_failed_download_says_url_reason_and_remedy(monkeypatch, failure):
+    def download(url: str, target: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(weights, "download_url_to_file", download)
+    error = refuse(config("torchvision://resnet18"))
+    assert str(error) == (
+        f"{URL}: the weights cannot be downloaded ({failure}). Download the file "
+        f"elsewhere, put it as {NAME} into a folder, and set CELL_WEIGHTS_DIR to that "
+        "folder."
+    )
+
+
+def test_missing_local_file(tmp_path):
+    error = refuse(config(tmp_path / "none.pth"))
+    assert error.source == str(tmp_path / "none.pth")
+    assert "does not exist" in error.reason
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torchvision://resnet51",
+        "open-mmlab://nothing",
+        "s3://a/b.pth",
+        "torchvision://",
+    ],
+)
+def test_unknown_name_is_not_asked_for(source, offline):
+    error = refuse(config(source))
+    assert error.source == source and not offline
+    assert "no weights of this name" in error.reason
+    assert "resnet50" in error.remedy
+
+
+@pytest.mark.parametrize(
+    "other", [{"channels": 16}, {"depth": 50}, {"channels": 16, "depth": 34}]
+)
+def test_file_of_another_architecture(tmp_path, other):
+    path = tmp_path / "other.pth"
+    torch.save(state_of(backbone(**other)), path)
+    error = refuse(config(path))
+    assert error.source == str(path)
+    wanted = [k for k in state_of(backbone()) if "num_batches" not in k]
+    assert f"of the {len(wanted)} weights of ResNet are in it" in error.reason
+    assert "architecture" in error.remedy
+
+
+def test_file_with_some_weights_missing_is_refused_and_with_few_is_not(file):
+    state = torch.load(file)
+    own = [key for key in state_of(backbone()) if "num_batches" not in key]
+    for missing, refused in ((len(own) // 5, True), (1, False)):
+        part = {k: v for k, v in state.items() if k not in own[:missing]}
+        torch.save(part, file)
+        if refused:
+            assert f"only {len(own) - missing} of the" in refuse(config(file)).reason
+        else:
+            prepare_weights(config(file))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a weight file",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46830571\n",
+        b"<html><title>403 Forbidden</title></html>",
+        "half",
+        torch.zeros(3),
+        [torch.zeros(3)],
+        {"state_dict": torch.zeros(3)},
+    ],
+)
+def test_broken_file(file, content):
+    if content == "half":
+        data = file.read_bytes()
+        file.write_bytes(data[: len(data) // 2])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    error = refuse(config(file))
+    assert error.source == str(file)
+    expected = ("not a weight file", "it holds no named weights")
+    assert error.reason.startswith(expected)
+
+
+def test_file_with_a_prefix_needs_to_be_told(file):
+    state = {f"backbone.{k}": v for k, v in torch.load(file).items()}
+    torch.save({"state_dict": state, "meta": {}}, file)
+    prepare_weights(config(file, prefix="backbone."))
+    prepare_weights(config(file, prefix="backbone"))
+    assert "only 0 of" in refuse(config(file)).reason
+    assert "only 0 of" in refuse(config(file, prefix="neck.")).reason
+
+
+# --- where a config names weights ---
+
+
+def test_every_module_with_weights_is_checked(file, tmp_path):
+    good, bad = {"checkpoint": str(file)}, {"checkpoint": str(tmp_path / "none.pth")}
+    for second, ok in ((good, True), (bad, False)):
+        model = {"parts": [backbone(**good), {"inner": backbone(**second)}]}
+        cfg = Config({"model": model})
+        if ok:
+            prepare_weights(cfg)
+        else:
+            assert refuse(cfg).source == bad["checkpoint"]
+
+
+def test_list_of_initialisations_is_searched(file, monkeypatch):
+    monkeypatch.setenv("CELL_WEIGHTS_DIR", str(file.parent))
+    module = backbone()
+    module["init_cfg"] = [
+        {"type": "Kaiming", "layer": "Conv2d"},
+        {"type": "Pretrained", "checkpoint": URL},
+    ]
+    cfg = Config({"model": {"backbone": module}})
+    prepare_weights(cfg)
+    assert cfg.model.backbone.init_cfg[1].checkpoint == str(file)
+
+
+def test_model_without_pretrained_weights_asks_for_nothing(offline):
+    prepare_weights(Config({"model": {"backbone": backbone()}, "load_from": None}))
+    assert not offline
+
+
+@pytest.fixture
+def detector(repo) -> ConfigDict:
+    return Config.fromfile(repo / "configs/demo/maskrcnn_r18-slim.py").model
+
+
+def test_load_from_takes_a_detector_of_another_number_of_classes(detector, tmp_path):
+    path = tmp_path / "detector.pth"
+    torch.save({"state_dict": MODELS.build(detector).state_dict()}, path)
+    for head in ("bbox_head", "mask_head"):
+        detector["roi_head"][head]["num_classes"] = 7
+    prepare_weights(Config({"model": detector, "load_from": str(path)}))
+
+
+def test_load_from_refuses_a_backbone_alone(detector, tmp_path):
+    path = tmp_path / "backbone.pth"
+    torch.save(MODELS.build(detector["backbone"]).state_dict(), path)
+    error = refuse(Config({"model": detector, "load_from": str(path)}))
+    assert error.source == str(path) and "weights of MaskRCNN" in error.reason
