@@ -11,7 +11,6 @@ model = dict(
         init_cfg=dict(
             type='Pretrained',
             prefix='backbone.',
-            checkpoint='https://download.openmmlab.com/mmclassification/v0/'
-            'convnext-v2/convnext-v2-base_fcmae-pre_3rdparty_in1k_'
-            '20230104-00a70fa4.pth')),
+            checkpoint='https://mmassets.onedl.ai/mmclassification/v0/convnext-v2/'
+            'convnext-v2-base_fcmae-pre_3rdparty_in1k_20230104-00a70fa4.pth')),
     neck=dict(in_channels=[128, 256, 512, 1024]))

@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -290,18 +290,6 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
             "Add a line for each image",
         )
     return {name: patients[name] for name in names}
-
-
-def with_name(split: Split, name: str) -> Split:
-    """The same split under another name."""
-    return replace(split, name=name)
-
-
-def _names(value: object) -> tuple[str, ...]:
-    """The names of a split file, which must be a list of strings."""
-    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
-        raise TypeError(f"{str(value)[:40]!r} is no list of image names")
-    return tuple(value)
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

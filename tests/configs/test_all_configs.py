@@ -103,7 +103,8 @@ def _name(path: Path) -> str:
 
 
 def _marked(path: Path):
-    heavy = any(word in path.stem.replace("-", "_").split("_") for word in HEAVY)
+    words = path.stem.replace("-", "_").split("_")
+    heavy = any(word.startswith(HEAVY) for word in words)
     return pytest.param(path, id=_name(path), marks=[pytest.mark.slow] if heavy else [])
 
 

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
+import custom.transforms  # noqa: F401, registers what the configs name
 from custom.datasets import CellTestDataset
 from custom.errors import InputError
 from custom.io.image import read_image

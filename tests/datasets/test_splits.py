@@ -359,7 +359,7 @@ def test_file_may_leave_images_out(tmp_path):
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_patients_from_csv(tmp_path, mark):
     path = tmp_path / "patients.csv"
-    path.write_text(f"{mark}age,name,patient\n9,a,p\n8,b, q \n7,c,p\n6,d,r\n")
+    path.write_text(f"{mark}name,age,patient\na,9,p\nb,8, q \nc,7,p\nd,6,r\n")
     assert patients_from_csv(path, ["c", "a", "b"]) == {"a": "p", "b": "q", "c": "p"}
 
 

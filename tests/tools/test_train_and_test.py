@@ -211,7 +211,7 @@ def test_front_door_trains_from_a_local_weight_file_and_tests(
         "default_hooks.logger.interval=1",
         CELL_WEIGHTS_DIR=str(weights),
     )
-    assert "Epoch(train)  [1][2/2]" in done.stdout
+    assert "[1][2/2]" in done.stdout
     assert "load model from: " + str(weights / "resnet50-0676ba61.pth") in done.stdout
     run(repo, tiny_root, "tools/test.py", config, work_dir / "epoch_1.pth")
     run(
