@@ -292,6 +292,13 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     return {name: patients[name] for name in names}
 
 
+def _names(value: object) -> tuple[str, ...]:
+    """The names of a split file, which must be a list of strings."""
+    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
+        raise TypeError(f"{str(value)[:40]!r} is no list of image names")
+    return tuple(value)
+
+
 def _some(names: Sequence[str], most: int = 3) -> str:
     """The first few names of a list."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
