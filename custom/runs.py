@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 
 from custom.errors import InputError
@@ -52,3 +53,20 @@ def _datasets(node: dict) -> Iterator[dict]:
         if inner is not None:
             yield inner
             yield from _datasets(inner)
+
+
+def join_cpu_processes(cfg: Config) -> None:
+    """Start torchrun's process group with gloo where there is no GPU.
+
+    MMEngine's launchers select a CUDA device before anything else, which a CPU machine
+    does not have; a process group that is there already is taken as it is.
+    """
+    if cfg.launcher != "pytorch" or torch.cuda.is_available():
+        return
+    torch.distributed.init_process_group("gloo")
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+    }

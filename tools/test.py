@@ -26,7 +26,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from custom.errors import InputError
-from custom.runs import set_split, split_of_run
+from custom.runs import join_cpu_processes, set_split, split_of_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,6 +90,7 @@ def main() -> None:
         cfg.test_dataloader = cfg.submission_dataloader
         # The folder of this run's log does not exist before the runner does.
         cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
+    join_cpu_processes(cfg)
     runner = Runner.from_cfg(cfg)
     if args.format_only:
         for metric in runner.test_evaluator.metrics:

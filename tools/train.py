@@ -25,7 +25,12 @@ from mmengine.runner import Runner
 
 from custom.errors import InputError
 from custom.models.weights import prepare_weights
-from custom.runs import guard_work_dir, set_split, split_of_run
+from custom.runs import (
+    guard_work_dir,
+    join_cpu_processes,
+    set_split,
+    split_of_run,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,6 +96,7 @@ def main() -> None:
         guard_work_dir(cfg.work_dir)
         prepare_weights(cfg)
 
+    join_cpu_processes(cfg)
     runner = Runner.from_cfg(cfg)
     runner.train()
     runner.logger.info(f"The run is in {runner.work_dir}")

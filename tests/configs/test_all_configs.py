@@ -27,6 +27,7 @@ FILES = sorted(
 HEAVY = ("r101", "r152", "x50", "x101", "convnext", "effnet", "dc5", "c4")
 # This many lines in a row that stand in two files are a copy.
 COPIED_LINES = 6
+# What decides how a config trains and predicts; configs equal in it are run once.
 SEEN: set[str] = set()
 USED = (
     "model",

@@ -239,7 +239,7 @@ def test_two_processes_train_and_submit(repo, tiny_root, tmp_path):
         ["tools/dist_train.sh", DEMO, "2", "--work-dir", work_dir],
         ["tools/dist_test.sh", DEMO, work_dir / "iter_2.pth", "2", "--format-only"],
     ):
-        options = ["--cfg-options", "env_cfg.dist_cfg.backend=gloo", *QUICK]
+        options = ["--cfg-options", *QUICK]
         done = subprocess.run(
             ["bash", *map(str, command), *options],
             cwd=repo,
