@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from faster_coco_eval import COCO
@@ -94,7 +95,7 @@ def average_precision(
         ``@100``, and with ``_<class>``; in 0..1, -1 where there is no ground truth.
     """
     # faster-coco-eval reports its progress by print and logging
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), _no_garbage_collection():
         ground_truth = COCO(coco_ground_truth(results, classes))
         detections = coco_detections(results, iou_type)
         if detections:
@@ -102,7 +103,7 @@ def average_precision(
         else:
             found = COCO({**ground_truth.dataset, "annotations": []})
         evaluation = COCOeval_faster(ground_truth, found, iou_type)
-        evaluation.params.maxDets = sorted({1, 100, max_dets})
+        evaluation.params.maxDets = sorted({100, max_dets})
         evaluation.evaluate()
         evaluation.accumulate()
     # (IoU threshold, recall, class, area, maxDets)
@@ -127,6 +128,18 @@ def average_precision(
         for area, suffix in enumerate(_AREAS[1:], 1):
             scores[f"mAP{suffix}_{name}"] = mean(precision[:, :, k, area, index])
     return scores
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Pause the collector, which would go through all annotations again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:

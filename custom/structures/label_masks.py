@@ -16,8 +16,8 @@ from torch import Tensor
 
 from .rle import encode_label_image
 
-# Sample points that `roi_align` handles at once: about 40 bytes each.
-_POINTS_AT_ONCE = 1 << 17
+# Sample points that `roi_align` handles at once: about 40 bytes each, in the cache.
+_POINTS_AT_ONCE = 1 << 15
 # The largest id for which a table over all ids is the quick way.
 _TABLE_MAX = 1 << 22
 
@@ -558,7 +558,7 @@ def _only_background(value) -> None:
 
 def _axis(
     start: Tensor, length: Tensor, bins: int, grid: int, limit: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Sample points along one axis, as mmcv's ``pre_calc_for_bilinear_interpolate``.
 
     Args:
@@ -569,8 +569,8 @@ def _axis(
         limit: Pixels of the image along the axis.
 
     Returns:
-        (K, bins * grid) tensors: the pixels below and above, the weight of the pixel
-        above and of the one below, and which points lie in the image.
+        (K, bins * grid) tensors: the pixels below and above, and the weight of the
+        one above and of the one below, both 0 for a point outside the image.
     """
     bin_size = (length / bins)[:, None, None]
     index = torch.arange(bins, device=start.device, dtype=start.dtype)[:, None]
@@ -584,22 +584,27 @@ def _axis(
     # At the last pixel mmcv takes the point itself to be that pixel.
     point = torch.where(low >= limit - 1, low.to(point.dtype), point)
     weight_high = point - low
-    return low, high, weight_high, 1 - weight_high, valid
+    return low, high, weight_high * valid, (1 - weight_high) * valid
 
 
 def _bilinear(
     planes: Tensor, plane_of: Tensor, ids: Tensor, y: tuple, x: tuple
 ) -> Tensor:
     """(K, Y, X) float32, bilinear samples of ``planes == id``."""
-    y_low, y_high, ly, hy, y_valid = (v[:, :, None] for v in y)
-    x_low, x_high, lx, hx, x_valid = (v[:, None, :] for v in x)
-    plane, ids = plane_of[:, None, None], ids[:, None, None]
+    y_low, y_high, ly, hy = (v[:, :, None] for v in y)
+    x_low, x_high, lx, hx = (v[:, None, :] for v in x)
+    # One flat index is several times faster than an index per axis.
+    flat, (_, height, width) = planes.reshape(-1), planes.shape
+    first, ids = plane_of[:, None, None] * (height * width), ids[:, None, None]
+    low, high = first + y_low * width, first + y_high * width
 
     def term(row: Tensor, column: Tensor, weight: Tensor) -> Tensor:
-        return weight * (planes[plane, row, column] == ids)
+        index = row + column
+        other = flat.index_select(0, index.flatten()).view(index.shape) != ids
+        return weight.masked_fill_(other, 0)
 
-    total = term(y_low, x_low, hy * hx)
-    total += term(y_low, x_high, hy * lx)
-    total += term(y_high, x_low, ly * hx)
-    total += term(y_high, x_high, ly * lx)
-    return total * (y_valid & x_valid)
+    total = term(low, x_low, hy * hx)
+    total += term(low, x_high, hy * lx)
+    total += term(high, x_low, ly * hx)
+    total += term(high, x_high, ly * lx)
+    return total
