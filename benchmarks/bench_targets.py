@@ -71,7 +71,7 @@ def cases(root) -> list[Case]:
                 stock,
                 ours,
                 len(masks),
-                repeats=9,
+                repeats=41,
                 stock_repeats=3,
                 same=torch.equal,
                 warm_up=lambda data: {
