@@ -66,3 +66,15 @@ def run_tool(repo, monkeypatch, capsys) -> Callable[..., str]:
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _fresh_visualizer():
+    """Forget visualisers: MMEngine keeps the first run's, folder included, by name."""
+    yield
+    from mmengine.visualization import Visualizer
+
+    Visualizer._instance_dict.clear()
+    module = sys.modules.get("custom.visualization.cell_visualizer")
+    if module is not None:
+        module.CellVisualizer._instance_dict.clear()
