@@ -7,8 +7,13 @@ label image once, or those of the instances' boxes, and give the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from pycocotools import mask as coco_mask
+
+# Pairs of runs that are compared at once; bounds the memory, not the result.
+_PAIRS_AT_ONCE = 1 << 20
 
 
 def encode_runs(
@@ -67,10 +72,25 @@ def encode_label_image(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
     Returns:
         N COCO RLE dicts with bytes.
     """
+    return encode_runs(*label_runs(labels, ids), len(ids), labels.shape)
+
+
+def label_runs(
+    labels: np.ndarray, ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of instances of one label image, in one pass over its pixels.
+
+    Args:
+        labels: (H, W) integer label image.
+        ids: (N,) ids, without duplicates.
+
+    Returns:
+        ``owner, start, end`` as :func:`encode_runs` takes them, sorted by ``start``.
+    """
     ids = np.asarray(ids)
     flat = labels.T.ravel()
     if len(ids) == 0 or flat.size == 0:
-        return encode_runs(*np.zeros((3, 0), np.int64), len(ids), labels.shape)
+        return tuple(np.zeros((3, 0), np.int64))
     change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     start = np.concatenate(([0], change))
     end = np.concatenate((change, [flat.size]))
@@ -79,7 +99,22 @@ def encode_label_image(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
     place = np.minimum(np.searchsorted(ids[order], value), len(ids) - 1)
     owner = order[place]
     keep = (value > 0) & (ids[owner] == value)
-    return encode_runs(owner[keep], start[keep], end[keep], len(ids), labels.shape)
+    return owner[keep], start[keep], end[keep]
+
+
+def run_pixels(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The pixels of runs, one run after the other.
+
+    Args:
+        start: (R,) int64, see :func:`encode_runs`.
+        end: (R,) int64.
+
+    Returns:
+        (sum of the lengths,) int64.
+    """
+    length = end - start
+    first = np.repeat(start - np.cumsum(length) + length, length)
+    return first + np.arange(len(first))
 
 
 def patch_runs(
@@ -108,6 +143,120 @@ def patch_runs(
     return owner, start, start + last - first
 
 
+def decode_runs(
+    rles: Sequence[dict],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of compressed COCO RLE, the inverse of :func:`encode_runs`.
+
+    All masks are decoded at once and none is drawn. The characters are those of
+    ``rleFrString`` in COCO's ``maskApi.c``: six bits each, five of them a digit, and
+    from the fourth number on the difference to the number before the last.
+
+    Args:
+        rles: N dicts ``{'size': [H, W], 'counts': bytes}``.
+
+    Returns:
+        ``owner, start, end``, each (R,) int64, as :func:`encode_runs` takes them.
+
+    Raises:
+        ValueError: The counts of a mask are malformed or do not fill its image.
+    """
+    texts = [rle["counts"] for rle in rles]
+    pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], np.int64)
+    codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
+    stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    final = (codes & 0x20) == 0  # the last digit of a number
+    if any(not text for text in texts) or not (
+        np.all((codes >= 0) & (codes < 64)) and np.all(final[stops - 1])
+    ):
+        raise ValueError("a mask has malformed RLE counts")
+    if not texts:
+        return tuple(np.zeros((3, 0), np.int64))
+    last = np.flatnonzero(final)
+    first = np.concatenate(([0], last[:-1] + 1))
+    digits = last + 1 - first
+    if digits.max() > 10:
+        raise ValueError("a mask has malformed RLE counts")
+    shift = 5 * (np.arange(len(codes)) - np.repeat(first, digits))
+    numbers = np.add.reduceat((codes & 0x1F) << shift, first)
+    numbers -= (codes[last] & 0x10 != 0) * (1 << 5 * digits)  # two's complement
+    # Numbers of one mask and parity add up from its second or third on.
+    owner = np.searchsorted(stops, last, side="right")
+    begin = np.searchsorted(owner, np.arange(len(rles)))
+    place = np.arange(len(numbers)) - begin[owner]
+    chain = 3 * owner + np.where(place == 0, 0, 2 - place % 2)
+    order = np.argsort(chain, kind="stable")
+    counts = np.empty_like(numbers)
+    counts[order] = _sums_within(numbers[order], chain[order])
+    ends = _sums_within(counts, owner)
+    if np.any(counts < 0) or np.any(
+        ends[np.append(begin[1:], len(ends)) - 1] != pixels
+    ):
+        raise ValueError("the RLE counts of a mask do not fill its image")
+    runs = (place % 2 == 1) & (counts > 0)
+    return owner[runs], (ends - counts)[runs], ends[runs]
+
+
+def overlap_areas(
+    rles: Sequence[dict],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels that masks of one image share, for all pairs that share any.
+
+    Time and memory follow the runs that overlap, not the number of pairs of masks.
+
+    Args:
+        rles: N COCO RLE dicts (bytes) of one image.
+
+    Returns:
+        ``first, second, area``, each (P,) int64, with ``first < second``.
+    """
+    owner, start, end = decode_runs(rles)
+    keys, areas = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for a, b in interval_pairs(start, end):
+        low, high = np.sort([owner[a], owner[b]], axis=0)
+        shared = np.minimum(end[a], end[b]) - np.maximum(start[a], start[b])
+        key, place = np.unique(low * len(rles) + high, return_inverse=True)
+        keys.append(key)
+        areas.append(np.bincount(place, shared).astype(np.int64))
+    key, place = np.unique(np.concatenate(keys), return_inverse=True)
+    area = np.bincount(place, np.concatenate(areas), len(key)).astype(np.int64)
+    return *np.divmod(key, max(len(rles), 1)), area
+
+
+def interval_pairs(
+    start: np.ndarray, end: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield all pairs of intervals ``[start, end)`` that overlap, a part at a time.
+
+    Args:
+        start: (R,) of any number type.
+        end: (R,) likewise, behind the start.
+
+    Yields:
+        Two index arrays of equal length; each pair comes once, in either order.
+    """
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    # In this order the partners of an interval follow it without a gap.
+    count = np.searchsorted(start, end, side="left") - np.arange(1, len(start) + 1)
+    count = count.clip(min=0)  # an empty interval overlaps nothing
+    total = np.cumsum(count)
+    parts = np.flatnonzero(np.diff(total // _PAIRS_AT_ONCE, append=-1)) + 1
+    for begin, stop in zip(np.append(0, parts), parts, strict=False):
+        n = count[begin:stop]
+        first = np.repeat(np.arange(begin, stop), n)
+        nth = np.arange(len(first)) - np.repeat(np.cumsum(n) - n, n)
+        yield order[first], order[first + 1 + nth]
+
+
+def _sums_within(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Cumulative sums that begin anew with each group of equal neighbours."""
+    total = np.cumsum(values)
+    first = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])
+    before = total[first] - values[first]
+    return total - np.repeat(before, np.diff(np.append(first, len(values))))
+
+
 def to_json(rle: dict) -> dict:
     """An RLE as JSON takes it: ``counts`` as str instead of bytes."""
     counts = rle["counts"]
@@ -119,9 +268,11 @@ def as_rles(masks) -> list[dict]:
     """Any kind of instance masks as N COCO RLE dicts (bytes).
 
     Args:
-        masks: ``LabelMasks`` or ``RoIMasks``; or, from stock parts, ``BitmapMasks`` or
-            an (N, H, W) array or tensor of bitmaps.
+        masks: ``LabelMasks`` or ``RoIMasks``; a list of RLE dicts; or, from stock
+            parts, ``BitmapMasks`` or an (N, H, W) array or tensor of bitmaps.
     """
+    if isinstance(masks, list) and all(isinstance(mask, dict) for mask in masks):
+        return masks
     if hasattr(masks, "to_rle"):
         return masks.to_rle()
     if hasattr(masks, "to_ndarray"):

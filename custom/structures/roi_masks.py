@@ -66,6 +66,17 @@ class RoIMasks:
             self.probs.to(*args, **kwargs), self.boxes.to(*args, **kwargs)
         )
 
+    def shift(self, x: float, y: float, size: tuple[int, int]) -> RoIMasks:
+        """The same masks as part of a larger image.
+
+        Args:
+            x: Pixels from the left border of the large image to that of this one.
+            y: From the upper one.
+            size: (H, W) of the large image.
+        """
+        boxes = self.boxes + self.boxes.new_tensor([x, y, x, y])
+        return RoIMasks(self.probs, boxes, size, self.threshold)
+
     def _windows(self) -> np.ndarray:
         """(N, 4) int64 (y1, x1, y2, x2), the pixels that a mask can touch.
 

@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 from custom.structures import LabelMasks
+from custom.structures.rle import run_pixels
 from tests.dense_masks import (
     IDS,
     assert_same,
@@ -68,6 +69,23 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
     stock = BitmapMasks(np.array(expected, np.uint8), *size)
     assert_same(masks, stock)
     np.testing.assert_array_equal(masks.boxes(), stock.get_bboxes("hbox").tensor)
+
+
+@many
+@given(
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    st.floats(0, 1),
+)
+def test_boxes_of_a_label_image_are_tight(seed, size, density):
+    """Also where an instance goes on from the end of a row to the next one's start."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(1, 4, size) * (rng.random(size) < density)
+    masks, (ids,) = LabelMasks.from_label_images([image])
+    assert ids.tolist() == sorted(set(image.ravel().tolist()) - {0})
+    for number, box in zip(ids, masks.boxes().tolist(), strict=True):
+        y, x = np.nonzero(image == number)
+        assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
 
 
 def test_images_that_do_not_overlap_share_one_plane():
@@ -423,6 +441,13 @@ def test_crop_and_resize_equals_bitmaps_to_the_last_bit(
         assert ours.masks.dtype == stock.masks.dtype
 
 
+def stock_roi_align(masks, boxes, inds, out_shape) -> torch.Tensor:
+    """(K, h, w) targets of the same masks as bitmaps, on the device of the boxes."""
+    bitmaps = masks.to_tensor(torch.float32, boxes.device)[inds][:, None]
+    rois = torch.cat([torch.arange(len(boxes)).to(boxes)[:, None], boxes], dim=1)
+    return roi_align(bitmaps, rois, out_shape, 1.0, 0, "avg", True)[:, 0]
+
+
 @settings(max_examples=30, deadline=None)
 @given(label_masks(max_side=32, min_count=1), seeds)
 def test_targets_of_many_boxes_equal_roi_align(masks, seed):
@@ -431,11 +456,27 @@ def test_targets_of_many_boxes_equal_roi_align(masks, seed):
     corners = rng.uniform(-3, 35, (60, 2, 2)).astype(np.float32)
     boxes = torch.from_numpy(np.sort(corners, axis=1).reshape(60, 4))
     inds = torch.from_numpy(rng.integers(0, len(masks), 60))
-    bitmaps = torch.from_numpy(masks.to_ndarray()).float()[inds]
-    rois = torch.cat([torch.arange(60.0)[:, None], boxes], dim=1)
-    stock = roi_align(bitmaps[:, None], rois, (28, 28), 1.0, 0, "avg", True)[:, 0]
+    stock = stock_roi_align(masks, boxes, inds, (28, 28))
     assert torch.equal(masks.roi_align(boxes, inds, (28, 28)), stock)
     assert torch.equal(masks.to("cpu").roi_align(boxes, inds, (28, 28)), stock)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.sampled_from([(28, 28), (7, 14), (1, 3)]))
+def test_targets_of_boxes_as_long_as_their_grid_allows_equal_roi_align(seed, out_shape):
+    """The longest box of a grid size, a rounding away from a whole pixel.
+
+    Its sample points touch the most pixels; the image is larger than all of them.
+    """
+    rng = np.random.default_rng(seed)
+    masks = LabelMasks(rng.integers(0, 3, (2, 130, 140)), [0, 0, 1, 1], [1, 2, 1, 2])
+    start = rng.choice([1, 2, 8, 15.5, 16, 32, 60], (40, 2)).astype(np.float32)
+    end = start + rng.integers(1, 3, (40, 2)) * np.array(out_shape[::-1], np.float32)
+    start = np.nextafter(start, np.float32(rng.choice([0, 99])))
+    boxes = torch.from_numpy(np.hstack([start, end]).astype(np.float32))
+    inds = torch.from_numpy(rng.integers(0, len(masks), len(boxes)))
+    stock = stock_roi_align(masks, boxes, inds, out_shape)
+    assert torch.equal(masks.roi_align(boxes, inds, out_shape), stock)
 
 
 # Measuring and converting.
@@ -516,9 +557,7 @@ def test_targets_stay_on_the_gpu(masks):
     on_gpu = moved.roi_align(boxes.cuda(), inds.cuda(), (28, 28))
     assert on_gpu.is_cuda
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-5)
-    rois = torch.cat([torch.arange(2.0)[:, None], boxes], dim=1).cuda()
-    bitmaps = moved.to_tensor(torch.float32, "cuda")[inds.cuda()]
-    stock = roi_align(bitmaps[:, None], rois, (28, 28), 1.0, 0, "avg", True)[:, 0]
+    stock = stock_roi_align(masks, boxes.cuda(), inds.cuda(), (28, 28))
     torch.testing.assert_close(on_gpu, stock, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(moved.areas, masks.areas)
     assert moved.to_rle() == masks.to_rle()
@@ -598,3 +637,19 @@ def test_smallest_real_regions_equal_bitmaps(hw3):
 @pytest.mark.parametrize("index", range(40))
 def test_every_real_region_equals_bitmaps(hw3, index):
     compare_region(sorted((hw3 / "train").iterdir())[index], index)
+
+
+@given(label_masks())
+@settings(deadline=None, max_examples=40)
+def test_foreground_and_runs_are_the_pixels_of_the_instances(masks):
+    """Not those of ids that no instance has; planes may be on a device."""
+    bitmaps = masks.to_ndarray().astype(bool)
+    drawn = np.zeros((len(masks), masks.width * masks.height), bool)
+    for owner, start, end in masks.to("cpu").runs():
+        assert (start[1:] >= end[:-1]).all()
+        drawn[np.repeat(owner, end - start), run_pixels(start, end)] = True
+    columns = drawn.reshape(-1, masks.width, masks.height)
+    np.testing.assert_array_equal(columns.transpose(0, 2, 1), bitmaps)
+    covered = bitmaps.any(axis=0)
+    np.testing.assert_array_equal(masks.foreground(), covered)
+    np.testing.assert_array_equal(masks.to("cpu").foreground(), covered)

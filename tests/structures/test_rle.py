@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 from custom.structures import LabelMasks
 from custom.structures.rle import (
     as_rles,
+    decode_runs,
     encode_label_image,
     encode_runs,
     patch_runs,
@@ -109,3 +110,47 @@ def test_rles_of_label_masks_decode_to_their_bitmaps(masks):
     for rle, mask in zip(as_rles(masks), to_bitmaps(masks), strict=True):
         np.testing.assert_array_equal(coco_mask.decode(rle), mask)
         assert int(coco_mask.area(rle)) == mask.sum()
+
+
+@many
+@given(
+    seed=seeds,
+    sizes=st.lists(st.tuples(*[st.integers(1, 40)] * 2), max_size=5),
+    density=densities,
+)
+def test_decoded_runs_are_the_pixels_of_the_masks(seed, sizes, density):
+    rng = np.random.default_rng(seed)
+    masks = [rng.random(size) < density for size in sizes]
+    owner, start, end = decode_runs([encode(mask) for mask in masks])
+    for i, mask in enumerate(masks):
+        flat = np.zeros(mask.size, bool)
+        for first, last in zip(start[owner == i], end[owner == i], strict=True):
+            assert not flat[first:last].any()
+            flat[first:last] = True
+        np.testing.assert_array_equal(flat, mask.T.ravel())
+
+
+@many
+@given(seed=seeds, count=st.integers(0, 5), density=densities)
+def test_encoding_decoded_runs_gives_the_bytes_back(seed, count, density):
+    masks = np.random.default_rng(seed).random((count, 17, 9)) < density
+    rles = [encode(mask) for mask in masks]
+    assert encode_runs(*decode_runs(rles), count, (17, 9)) == rles
+
+
+def test_runs_of_large_images_need_several_digits():
+    mask = np.zeros((3000, 2000), bool)
+    mask[2990:, 1500:] = True
+    mask[5, 0] = True
+    (rle,) = [encode(mask)]
+    assert encode_runs(*decode_runs([rle]), 1, mask.shape) == [rle]
+
+
+@pytest.mark.parametrize("counts", [b"", b"0", b"o", b"\x00", b"zz", b"P" * 20, b"9L"])
+def test_broken_counts_are_refused(counts):
+    whole = encode(np.eye(5, dtype=bool))
+    for rles in ([{"size": [5, 5], "counts": counts}],):
+        with pytest.raises(ValueError, match="RLE counts"):
+            decode_runs([whole, *rles])
+        with pytest.raises(ValueError, match="RLE counts"):
+            decode_runs([*rles, whole])
