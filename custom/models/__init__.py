@@ -2,6 +2,14 @@
 
 from .convnext import ConvNeXt
 from .efficientnet_v2 import EfficientNetV2
+from .mask_tta import MaskTTAModel
 from .roi_fcn_mask_head import RoIFCNMaskHead
+from .tiled_detector import TiledDetector
 
-__all__ = ["ConvNeXt", "EfficientNetV2", "RoIFCNMaskHead"]
+__all__ = [
+    "ConvNeXt",
+    "EfficientNetV2",
+    "MaskTTAModel",
+    "RoIFCNMaskHead",
+    "TiledDetector",
+]

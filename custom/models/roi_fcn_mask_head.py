@@ -6,10 +6,14 @@ import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from custom.structures import LabelMasks, RoIMasks
+
+# What `test_cfg.rcnn` may say of each class, see `within_limits`.
+LIMITS = ("class_score_thr", "min_area")
 
 
 @MODELS.register_module()
@@ -46,6 +50,26 @@ class RoIFCNMaskHead(FCNMaskHead):
             return targets
         return (targets >= 0.5).to(targets.dtype)
 
+    def predict_by_feat(
+        self,
+        mask_preds: tuple[Tensor],
+        results_list: list[InstanceData],
+        batch_img_metas: list[dict],
+        rcnn_test_cfg: dict,
+        rescale: bool = False,
+        activate_map: bool = False,
+    ) -> list[InstanceData]:
+        """The instances of a batch, see the stock head and the class."""
+        results_list = super().predict_by_feat(
+            mask_preds,
+            results_list,
+            batch_img_metas,
+            rcnn_test_cfg,
+            rescale,
+            activate_map,
+        )
+        return [within_limits(results, rcnn_test_cfg) for results in results_list]
+
     def _predict_by_feat_single(
         self,
         mask_preds: Tensor,
@@ -70,3 +94,14 @@ class RoIFCNMaskHead(FCNMaskHead):
         else:
             probs = probs[torch.arange(len(probs), device=probs.device), labels]
         return RoIMasks(probs, bboxes, (height, width), rcnn_test_cfg.mask_thr_binary)
+
+
+def within_limits(results: InstanceData, rcnn_test_cfg: dict) -> InstanceData:
+    """The detections that the limits of their classes leave."""
+    if (limits := rcnn_test_cfg.get("class_score_thr")) and len(results):
+        limit = results.scores.new_tensor(limits)[results.labels]
+        results = results[results.scores > limit]
+    if (limits := rcnn_test_cfg.get("min_area")) and len(results):
+        areas = torch.from_numpy(results.masks.areas).to(results.labels)
+        results = results[areas >= areas.new_tensor(limits)[results.labels]]
+    return results

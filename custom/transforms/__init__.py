@@ -5,6 +5,8 @@ from .label_copy_paste import LabelCopyPaste
 from .label_random_erasing import LabelRandomErasing
 from .load_cell_image import LoadCellImage
 from .load_label_masks import LoadLabelMasks, ToBitmapMasks
+from .random_dihedral import RandomDihedral
+from .random_hed_jitter import RandomHEDJitter
 from .random_saturation import RandomSaturation
 from .random_scale import RandomScale
 
@@ -14,6 +16,8 @@ __all__ = [
     "LabelRandomErasing",
     "LoadCellImage",
     "LoadLabelMasks",
+    "RandomDihedral",
+    "RandomHEDJitter",
     "RandomSaturation",
     "RandomScale",
     "ToBitmapMasks",

@@ -53,6 +53,45 @@ def test_outputs(use_grn):
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [
+        ("cpu", torch.bfloat16),
+        ("cpu", torch.float16),
+        pytest.param("cuda", torch.float16, marks=pytest.mark.gpu),
+    ],
+)
+def test_large_activations_stay_finite_in_half_precision(device, dtype):
+    """What FPN gets has the scale of a layer norm, however large the stages are."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    torch.manual_seed(0)
+    model = ConvNeXt(**SMALL, use_grn=True).to(device)
+    for name, parameter in model.named_parameters():
+        if "grn" in name:
+            torch.nn.init.normal_(parameter, std=5)
+        elif name.endswith("pointwise_conv2.bias"):
+            torch.nn.init.uniform_(parameter, 3_000, 9_000)
+    image = torch.rand(1, 3, 64, 64, device=device)
+    raw = []
+    for stage in model.stages:
+        stage.register_forward_hook(lambda *args: raw.append(args[-1].detach()))
+    lateral = torch.nn.Conv2d(32, 8, 1).to(device)
+    torch.nn.init.constant_(lateral.weight, 0.2)
+    with torch.autocast(device, dtype):
+        outputs = model(image)
+        assert lateral(outputs[3]).isfinite().all()
+        # Without the norm a lateral convolution of FPN would leave FP16's range.
+        spoilt = not lateral(raw[3]).isfinite().all()
+    assert spoilt == (dtype == torch.float16)
+    for number, output in enumerate(outputs):
+        assert raw[number].abs().max() > 5_000 and raw[number].isfinite().all()
+        assert isinstance(getattr(model, f"norm{number}"), torch.nn.LayerNorm)
+        assert output.float().abs().max() < 10
+    sum(o.float().square().sum() for o in outputs).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_base_has_the_size_of_the_paper():
     with torch.device("meta"):
         count = sum(p.numel() for p in ConvNeXt().parameters())

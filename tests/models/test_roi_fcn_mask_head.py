@@ -299,7 +299,7 @@ def demo(repo, tiny_root, tmp_path, monkeypatch) -> Config:
     # A model that has learnt nothing scores little.
     config.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=50)
     config.val_evaluator = config.test_evaluator = [
-        config.val_evaluator,
+        *config.val_evaluator,
         {"type": "Submission", "out_dir": str(tmp_path / "submission")},
     ]
     config.default_hooks.visualization.update(draw=True, score_thr=0.0)
@@ -320,7 +320,7 @@ def test_nothing_on_the_way_makes_full_frames(demo, tmp_path, monkeypatch):
         (RoIMasks, "to_ndarray"),
     ):
         monkeypatch.setattr(owner, name, refuse)
-    val_evaluator, demo.val_evaluator = demo.val_evaluator, demo.val_evaluator[0]
+    val_evaluator, demo.val_evaluator = demo.val_evaluator, demo.val_evaluator[:-1]
     runner = Runner.from_cfg(demo)
     runner.train()
     assert runner.iter == 1
@@ -378,3 +378,37 @@ def test_targets_on_a_gpu_equal_those_on_a_cpu_up_to_rounding():
     found = ours.get_targets(moved, [t.to("cuda") for t in truth], config)
     assert found.is_cuda
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5)
+
+
+# Limits of the classes.
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"class_score_thr": [0.5, 0.0, 0.0, 0.0]}, [1, 2, 3]),
+        ({"min_area": [0, 40, 0, 0]}, [0, 2, 3]),
+        (
+            {"class_score_thr": [0.0, 0.0, 0.9, 0.0], "min_area": [0, 0, 0, 1000]},
+            [0, 1],
+        ),
+        ({"min_area": [1000] * 4}, []),
+    ],
+)
+def test_limits_of_the_classes_drop_detections_and_nothing_else(limits, kept):
+    ours, _ = make_heads()
+    boxes = torch.tensor(
+        [[4.0, 4, 14, 14], [20, 20, 25, 25], [40, 9, 60, 30], [1, 50, 9, 59]]
+    )
+    found = InstanceData(
+        bboxes=boxes, scores=torch.tensor([0.5, 0.4, 0.3, 0.2]), labels=torch.arange(4)
+    )
+    logits = torch.full((4, CLASSES, 28, 28), 5.0)
+    meta = {"scale_factor": (1.0, 1.0), "ori_shape": SIZE}
+    cfg = ConfigDict(mask_thr_binary=0.5, **limits)
+    (result,) = ours.predict_by_feat([logits], [found], [meta], cfg, rescale=True)
+    whole = RoIMasks(logits[:, 0].sigmoid(), boxes, SIZE, 0.5)
+    assert result.labels.tolist() == kept
+    assert torch.equal(result.bboxes, boxes[kept])
+    assert result.masks.to_rle() == [whole.to_rle()[i] for i in kept]
