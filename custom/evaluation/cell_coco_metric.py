@@ -28,7 +28,9 @@ class CellCocoMetric(BaseMetric):
     The definition is COCO's (https://cocodataset.org/#detection-eval), computed by
     faster-coco-eval, with two values of ``maxDets``: ``max_dets``, which all figures
     have unless their name says otherwise, and the standard 100, ``...@100``. Ground
-    truth is taken from the data samples, so there is no annotation file.
+    truth is taken from the data samples, so there is no annotation file. Ignored
+    instances are COCO's crowd regions, of every class: a detection without a cell that
+    lies in them by the IoU threshold counts neither as true nor as false.
 
     Args:
         max_dets: Detections per image that count; should be at least what the model
@@ -51,12 +53,14 @@ class CellCocoMetric(BaseMetric):
         """Keep ground truth and predictions of a batch as RLE."""
         for sample in data_samples:
             gt, pred = sample["gt_instances"], sample["pred_instances"]
+            ignored = sample.get("ignored_instances", {})
             self.results.append(
                 {
                     "img_id": sample["img_id"],
                     "size": tuple(sample["ori_shape"][:2]),
                     "gt_labels": gt["labels"].cpu().numpy(),
                     "gt_rles": as_rles(gt["masks"]),
+                    "ignored_rles": as_rles(ignored.get("masks", ())),
                     "labels": pred["labels"].cpu().numpy(),
                     "scores": pred["scores"].cpu().numpy().astype(np.float64),
                     "boxes": pred["bboxes"].cpu().numpy().astype(np.float64),
@@ -143,16 +147,24 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:
-    """Ground truth as a COCO data set; category ids are label + 1."""
+    """Ground truth as a COCO data set; category ids are label + 1.
+
+    Args:
+        results: As :meth:`CellCocoMetric.process` keeps them; ``ignored_rles`` may be
+            missing.
+        classes: Names of the classes.
+    """
     annotations = []
-    for result in results:
-        rles = result["gt_rles"]
+
+    def add(result: dict, labels: Sequence[int], rles: list[dict], crowd: int) -> None:
         # One call per image; pycocotools' own area() fails above 255 masks.
         boxes = fast_mask.toBbox(rles).tolist() if rles else []
         areas = fast_mask.area(rles).tolist() if rles else []
-        for label, rle, box, area in zip(
-            result["gt_labels"], rles, boxes, areas, strict=True
-        ):
+        # The pixels of all ignored regions, in each one's box: a mask that lies in two
+        # of them is ignored as one in a single region is.
+        if crowd:
+            rles = [fast_mask.merge(rles)] * len(rles)
+        for label, rle, box, area in zip(labels, rles, boxes, areas, strict=True):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -161,9 +173,15 @@ def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:
                     "segmentation": rle,
                     "bbox": box,
                     "area": area,
-                    "iscrowd": 0,
+                    "iscrowd": crowd,
                 }
             )
+
+    for result in results:
+        add(result, result["gt_labels"], result["gt_rles"], crowd=0)
+        if ignored := result.get("ignored_rles"):
+            for label in range(len(classes)):
+                add(result, [label] * len(ignored), ignored, crowd=1)
     return {
         "images": [
             {"id": r["img_id"], "height": r["size"][0], "width": r["size"][1]}

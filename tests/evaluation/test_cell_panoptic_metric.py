@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from custom.evaluation import CellCocoMetric, CellPanopticMetric
+from custom.evaluation.analysis import analyse
+from custom.structures import LabelMasks
+from tests.cell_scenes import CLASSES, make_result, random_result
+
+
+def to_sample(result, img_id: int) -> dict:
+    """The image as the evaluator gives it to a metric."""
+    sample = DetDataSample(
+        metainfo={"img_id": img_id, "name": result.name, "ori_shape": result.size}
+    )
+    sample.gt_instances = InstanceData(
+        masks=result.gt, labels=torch.from_numpy(result.gt_labels)
+    )
+    sample.ignored_instances = InstanceData(
+        masks=result.gt[:0] if result.ignored is None else result.ignored
+    )
+    sample.pred_instances = InstanceData(
+        masks=LabelMasks.from_rles(result.rles, result.size),
+        labels=torch.from_numpy(result.labels),
+        scores=torch.from_numpy(result.scores),
+        bboxes=torch.from_numpy(result.boxes),
+    )
+    return sample.to("cpu").to_dict()
+
+
+def evaluate(metric, results) -> dict:
+    metric.dataset_meta = {"classes": CLASSES}
+    for i, result in enumerate(results, 1):
+        metric.process({}, [to_sample(result, i)])
+    return metric.evaluate(len(results))
+
+
+def scenes(seed: int) -> list:
+    rng = np.random.default_rng(seed)
+    return [random_result(rng, i % 2 == 0, f"image{i}") for i in range(5)]
+
+
+def test_figures_are_those_of_the_analysis():
+    results = scenes(0)
+    figures = evaluate(CellPanopticMetric(score_thr=0.3), results)
+    expected = analyse(results, CLASSES, score_thr=0.3, resamples=2)
+    for key in (
+        "PQ",
+        "DQ",
+        "SQ",
+        "AJI",
+        "AJI_plus",
+        "Dice",
+        "precision",
+        "recall",
+        "F1",
+    ):
+        assert figures[f"cell/{key}"] == pytest.approx(expected.figures[key])
+    for name in CLASSES:
+        for key in ("PQ", "F1"):
+            assert figures[f"cell/{key}_{name}"] == pytest.approx(
+                expected.per_class[name][key]
+            )
+
+
+def test_what_is_not_defined_is_minus_one():
+    figures = evaluate(CellPanopticMetric(), [make_result(np.zeros((5, 5)), [], [])])
+    assert set(figures.values()) == {-1.0}
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_ignored_predictions_change_no_average_precision(iou_type):
+    """They would be false: in ignored regions they are as good as not there."""
+    gt, extra = np.zeros((40, 40), int), np.zeros((40, 40), bool)
+    gt[2:10, 2:10], gt[2:10, 20:28] = 1, 2
+    extra[25:33, 5:20] = True
+    cells = [(gt == 1, 0, 0.5), (gt == 2, 1, 0.6)]
+    # Two regions that touch: the mask lies half in each of them.
+    regions = np.zeros((40, 40), int)
+    regions[24:34, 4:12], regions[24:34, 12:22] = 1, 2
+
+    def ap50(predictions, ignored):
+        metric = CellCocoMetric(iou_types=(iou_type,))
+        result = make_result(gt, [0, 1], predictions, ignored)
+        return evaluate(metric, [result])[f"coco/{iou_type}_mAP_50"]
+
+    with_extra = [(extra, 0, 0.9), *cells]
+    assert ap50(cells, None) == pytest.approx(1)
+    assert ap50(with_extra, None) < 0.9
+    if iou_type == "segm":
+        assert ap50(with_extra, regions) == pytest.approx(1)
+    # A box in one region; boxes know no pixels.
+    assert ap50(with_extra, (regions > 0) * 1) == pytest.approx(1)
+
+
+def test_validation_has_both_metrics_and_keeps_the_best_ap50(repo):
+    cfg = Config.fromfile(repo / "configs" / "demo" / "maskrcnn_r18-slim.py")
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        assert [e.type for e in evaluator] == ["CellCocoMetric", "CellPanopticMetric"]
+    assert cfg.default_hooks.checkpoint.save_best == "coco/segm_mAP_50"
+    figures = evaluate(CellCocoMetric(), scenes(1))
+    assert cfg.default_hooks.checkpoint.save_best in figures

@@ -1,0 +1,176 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from custom.evaluation.iou_table import iou_table
+from custom.evaluation.matching import match_image
+from custom.evaluation.panoptic import aji, aji_plus, dice, panoptic_quality, pq_counts
+from custom.structures import LabelMasks
+from tests.cell_scenes import CLASSES, bitmaps, make_result, random_result
+from tests.dense_masks import seeds
+
+
+def counts_of(found, n_classes: int) -> np.ndarray:
+    labels = found.result.labels[found.segment_of]
+    return pq_counts(found.segment_table, found.result.gt_labels, labels, n_classes)
+
+
+def segments_of(found) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    gt, _ = bitmaps(found.result)
+    return list(gt), [found.segments.planes[0] == i for i in found.segments.ids]
+
+
+def naive_pq(gt, segments, gt_labels, labels) -> list[tuple]:
+    """Kirillov's PQ by its words: for each class all pairs of bitmaps."""
+    rows = []
+    for k in range(len(CLASSES)):
+        cells = [m for m, label in zip(gt, gt_labels, strict=True) if label == k]
+        found = [m for m, label in zip(segments, labels, strict=True) if label == k]
+        ious = [(a & b).sum() / (a | b).sum() for a in cells for b in found]
+        true = [iou for iou in ious if iou > 0.5]
+        rows.append(
+            (len(true), len(found) - len(true), len(cells) - len(true), sum(true))
+        )
+    return rows
+
+
+def naive_aji(gt, segments) -> float:
+    """Algorithm 1 of Kumar et al., line by line."""
+    inter = union = 0
+    used = set()
+    for cell in gt:
+        ious = [(cell & s).sum() / (cell | s).sum() for s in segments]
+        if not ious or max(ious) == 0:
+            union += cell.sum()
+            continue
+        best = ious.index(max(ious))
+        inter += (cell & segments[best]).sum()
+        union += (cell | segments[best]).sum()
+        used.add(best)
+    union += sum(s.sum() for i, s in enumerate(segments) if i not in used)
+    return inter / union if union else math.nan
+
+
+def naive_aji_plus(gt, segments) -> float:
+    """The best of all assignments, tried one by one."""
+    if len(gt) > len(segments):
+        gt, segments = segments, gt
+    ious = [[(a & b).sum() / (a | b).sum() for b in segments] for a in gt]
+    best = max(
+        itertools.permutations(range(len(segments)), len(gt)),
+        key=lambda p: sum(ious[i][j] for i, j in enumerate(p)),
+    )
+    pairs = [(i, j) for i, j in enumerate(best) if ious[i][j] > 0]
+    inter = sum((gt[i] & segments[j]).sum() for i, j in pairs)
+    union = sum((gt[i] | segments[j]).sum() for i, j in pairs)
+    alone = [gt[i] for i in range(len(gt)) if i not in {i for i, _ in pairs}]
+    alone += [s for j, s in enumerate(segments) if j not in {j for _, j in pairs}]
+    union += sum(m.sum() for m in alone)
+    return inter / union if union else math.nan
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=60)
+def test_figures_equal_naive_ones(seed):
+    found = match_image(random_result(np.random.default_rng(seed)), 0.3)
+    gt, segments = segments_of(found)
+    labels = found.result.labels[found.segment_of]
+    np.testing.assert_allclose(
+        counts_of(found, len(CLASSES)),
+        naive_pq(gt, segments, found.result.gt_labels, labels),
+    )
+    np.testing.assert_allclose(aji(found.segment_table), naive_aji(gt, segments))
+    truth = np.any(gt, axis=0) if gt else np.zeros(found.result.size, bool)
+    made = np.any(segments, axis=0) if segments else np.zeros_like(truth)
+    total = truth.sum() + made.sum()
+    expected = 2 * (truth & made).sum() / total if total else math.nan
+    np.testing.assert_allclose(dice(found), expected)
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=40)
+def test_aji_plus_is_the_best_assignment(seed):
+    rng = np.random.default_rng(seed)
+    size = (12, 12)
+    sides = []
+    for _ in range(2):
+        plane = np.zeros(size, np.int32)
+        for i in range(rng.integers(0, 6)):
+            y, x = rng.integers(0, 10, 2)
+            plane[y : y + rng.integers(1, 7), x : x + rng.integers(1, 7)] = i + 1
+        sides.append(LabelMasks.from_label_images([plane])[0])
+    table = iou_table(*sides)
+    gt, segments = (list(side.to_ndarray() > 0) for side in sides)
+    np.testing.assert_allclose(aji_plus(table), naive_aji_plus(gt, segments))
+
+
+def square(x: int, width: int) -> np.ndarray:
+    mask = np.zeros((10, 40), bool)
+    mask[:, x : x + width] = True
+    return mask
+
+
+ONE, TWO = 1 * square(0, 20), square(0, 10) + 2 * square(10, 10)
+
+
+@pytest.mark.parametrize(
+    ("gt", "predictions", "pq", "dq", "sq", "expected_aji", "plus", "expected_dice"),
+    [
+        (TWO, [square(0, 10), square(10, 10)], 1, 1, 1, 1, 1, 1),
+        # Two cells in one prediction: IoU 0.5 is not above 0.5. AJI takes it twice.
+        (TWO, [square(0, 20)], 0, 0, None, 20 / 40, 10 / 30, 1),
+        # One cell in two halves.
+        (
+            square(0, 20) * 1,
+            [square(0, 10), square(10, 10)],
+            0,
+            0,
+            None,
+            1 / 3,
+            1 / 3,
+            1,
+        ),
+        (TWO, [], 0, 0, None, 0, 0, 0),
+        (0 * TWO, [square(0, 10)], 0, 0, None, 0, 0, 0),
+        (0 * TWO, [], None, None, None, None, None, None),
+        # One found, one invented.
+        (ONE, [square(0, 20), square(30, 10)], 2 / 3, 2 / 3, 1, 2 / 3, 2 / 3, 0.8),
+        # One of two, at IoU 0.8.
+        (TWO, [square(0, 8)], 0.8 / 1.5, 1 / 1.5, 0.8, 8 / 20, 8 / 20, 16 / 28),
+    ],
+    ids=[
+        "perfect",
+        "merged",
+        "split",
+        "nothing found",
+        "no cell",
+        "empty",
+        "one false",
+        "one",
+    ],
+)
+def test_hand_made_cases(
+    gt, predictions, pq, dq, sq, expected_aji, plus, expected_dice
+):
+    count = int(gt.max())
+    result = make_result(gt, [0] * count, [(m, 0, 0.9) for m in predictions])
+    found = match_image(result, 0.5)
+    figures = [
+        *(v[0] for v in panoptic_quality(counts_of(found, 1))),
+        aji(found.segment_table),
+        aji_plus(found.segment_table),
+        dice(found),
+    ]
+    expected = [pq, dq, sq, expected_aji, plus, expected_dice]
+    np.testing.assert_allclose(
+        figures, [math.nan if v is None else v for v in expected]
+    )
+
+
+def test_a_match_of_the_wrong_class_is_an_error_of_both_classes():
+    result = make_result(TWO, [0, 1], [(square(0, 10), 1, 0.9)])
+    counts = counts_of(match_image(result, 0.5), 2)
+    assert counts.tolist() == [[0, 0, 1, 0], [0, 1, 1, 0]]

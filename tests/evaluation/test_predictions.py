@@ -1,0 +1,208 @@
+"""The prediction file: nothing is lost in it, and bad ones are refused."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from mmengine.structures import InstanceData
+
+from custom.errors import InputError
+from custom.evaluation import PredictionDump, Predictions, read_predictions
+from custom.evaluation.cell_coco_metric import average_precision
+from custom.evaluation.submission import write_submission
+from tests.dense_masks import seeds
+from tests.prediction_data import CLASSES, SIZE, make_scene
+
+
+def assert_equal(a: Predictions, b: Predictions) -> None:
+    assert (a.classes, a.info, len(a.images)) == (b.classes, b.info, len(b.images))
+    for one, two in zip(a.images, b.images, strict=True):
+        assert (one.img_id, one.name, one.size) == (two.img_id, two.name, two.size)
+        for key in ("labels", "scores", "boxes"):
+            np.testing.assert_array_equal(getattr(one, key), getattr(two, key))
+            assert getattr(one, key).dtype == getattr(two, key).dtype
+        assert one.rles == two.rles
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds)
+def test_file_gives_back_every_bit(seed, tmp_path_factory):
+    predictions, truth = make_scene(seed)
+    path = tmp_path_factory.mktemp("run") / "predictions.json"
+    predictions.save(path)
+    found = read_predictions(path)
+    assert_equal(found, predictions)
+    for iou_type in ("bbox", "segm"):
+        assert average_precision(
+            found.results(truth), CLASSES, iou_type, 100
+        ) == average_precision(predictions.results(truth), CLASSES, iou_type, 100)
+
+
+def test_dump_writes_what_the_model_gave(tmp_path):
+    predictions, _ = make_scene(0)
+    metric = PredictionDump(str(tmp_path), predictions.info)
+    metric.dataset_meta = {"classes": CLASSES}
+    samples = [
+        {
+            "img_id": image.img_id,
+            "name": image.name,
+            "ori_shape": (*image.size, 3),
+            "pred_instances": InstanceData(
+                labels=torch.from_numpy(image.labels),
+                scores=torch.from_numpy(image.scores).float(),
+                bboxes=torch.from_numpy(image.boxes).float(),
+                masks=image.rles,
+            ),
+        }
+        for image in predictions.images
+    ]
+    metric.process({}, samples[:2])
+    metric.process({}, samples[2:])
+    assert metric.evaluate(len(samples)) == {}
+    assert_equal(read_predictions(tmp_path), predictions)
+
+
+def test_file_is_a_coco_data_set_with_scores(tmp_path):
+    from pycocotools.coco import COCO
+
+    predictions, _ = make_scene(3)
+    predictions.save(tmp_path / "predictions.json")
+    coco = COCO(str(tmp_path / "predictions.json"))
+    assert [c["name"] for c in coco.loadCats([1, 2, 3])] == list(CLASSES)
+    for image in predictions.images:
+        rows = coco.loadAnns(coco.getAnnIds(image.img_id))
+        assert [row["score"] for row in rows] == image.scores.tolist()
+        for row in rows:
+            assert coco.annToMask(row).sum() == row["area"]
+            assert coco.annToMask(row).shape == image.size
+
+
+def test_submission_as_list_zip_or_folder_is_read(tmp_path):
+    predictions, _ = make_scene(1)
+    path = write_submission(predictions.entries(), tmp_path)
+    listed = [
+        {"id": i.img_id, "file_name": i.name, "height": i.size[0], "width": i.size[1]}
+        for i in predictions.images
+    ]
+    for source in (path, tmp_path / "test-results.json", tmp_path):
+        found = read_predictions(source, listed)
+        assert found.classes == () and found.info == {}
+        for one, two in zip(found.images, predictions.images, strict=True):
+            assert (one.name, one.size, one.rles) == (two.name, two.size, two.rles)
+            np.testing.assert_array_equal(one.labels, two.labels)
+            np.testing.assert_allclose(one.boxes, two.boxes, atol=0.011)
+    alone = read_predictions(path)
+    with_detections = [i.img_id for i in predictions.images if len(i)]
+    assert [image.img_id for image in alone.images] == with_detections
+
+
+def test_existing_file_is_kept(tmp_path):
+    path = tmp_path / "predictions.json"
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        make_scene(0)[0].save(path)
+    assert path.read_text() == "mine"
+
+
+def test_failing_write_leaves_nothing(tmp_path):
+    predictions, _ = make_scene(0)
+    predictions.info["bad"] = object()
+    with pytest.raises(TypeError):
+        predictions.save(tmp_path / "predictions.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ground_truth_of_other_images_is_refused():
+    predictions, truth = make_scene(0)
+    with pytest.raises(InputError, match="image2 is in one of them only"):
+        predictions.results(truth[:2])
+
+
+def damage(data: dict, kind: str) -> object:
+    """A prediction file with one thing wrong."""
+    first = data["annotations"][0]
+    if kind == "list of numbers":
+        return [1, 2]
+    if kind == "text":
+        return "predictions"
+    if kind == "image twice":
+        data["images"].append(data["images"][0])
+    elif kind == "no categories":
+        del data["categories"]
+    elif kind == "categories from 0":
+        data["categories"][0]["id"] = 0
+    elif kind == "unknown image":
+        first["image_id"] = 99
+    elif kind == "unknown category":
+        first["category_id"] = 4
+    elif kind == "category 0":
+        first["category_id"] = 0
+    elif kind == "no score":
+        del first["score"]
+    elif kind == "score is NaN":
+        first["score"] = float("nan")
+    elif kind == "box of three":
+        first["bbox"] = [1, 2, 3]
+    elif kind == "mask of another size":
+        first["segmentation"]["size"] = SIZE[::-1]
+    elif kind == "broken mask":
+        first["segmentation"]["counts"] += "0"
+    elif kind == "polygon":
+        first["segmentation"] = [[0, 0, 1, 1, 2, 0]]
+    return data
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "list of numbers",
+        "text",
+        "image twice",
+        "no categories",
+        "categories from 0",
+        "unknown image",
+        "unknown category",
+        "category 0",
+        "no score",
+        "score is NaN",
+        "box of three",
+        "mask of another size",
+        "broken mask",
+        "polygon",
+    ],
+)
+def test_damaged_file_ends_in_one_sentence(kind, tmp_path):
+    path = tmp_path / "predictions.json"
+    make_scene(0)[0].save(path)
+    path.write_text(json.dumps(damage(json.loads(path.read_text()), kind)))
+    with pytest.raises(InputError, match=r"predictions\.json"):
+        read_predictions(path)
+
+
+def write_zip_of_two(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.json", "[]")
+        archive.writestr("b.json", "[]")
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b"PK\3\4 cut"), "not JSON"),
+        (lambda path: path.write_text('{"info": '), "not JSON"),
+        (lambda path: path.mkdir(), "no predictions.json or submission in it"),
+        (write_zip_of_two, "not JSON"),
+    ],
+)
+def test_what_is_no_prediction_file_is_named(write, reason, tmp_path):
+    path = tmp_path / "some.file"
+    write(path)
+    with pytest.raises(InputError, match=reason):
+        read_predictions(path)
