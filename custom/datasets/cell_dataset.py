@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from custom.errors import InputError
+from custom.io.annotated import IGNORE, IGNORE_LABEL
 from custom.io.image import TIFF_SUFFIXES, check_labels, image_size
 
 from .splits import Split, find_split
@@ -28,6 +29,7 @@ class CellDataset(BaseDetDataset):
     """Images with one label image per class.
 
     The layout is ``<image>/image.tif`` with ``class1.tif`` to ``class4.tif`` beside it.
+    ``ignore.tif`` is a label image of regions that are neither cells nor background.
 
     A class is named after its file; a file that is not there means that the class is
     absent, and an image without any class file is a valid negative. The index holds
@@ -39,10 +41,12 @@ class CellDataset(BaseDetDataset):
             :func:`custom.datasets.splits.find_split`.
         subset: ``'train'`` or ``'val'``.
         bad_files: ``'error'`` stops at the first image that cannot be used;
-            ``'skip'`` leaves such images out, counts and lists them.
+            ``'skip'`` leaves such images out, counts and lists them; ``left_out`` has
+            the reasons.
 
     Each entry has ``img_path, img_id, name, height, width``, ``label_files``, a list of
-    (label, path), and ``counts``, the instances of each class.
+    (label, path), where the label -1 is that of ``ignore.tif``, and ``counts``, the
+    instances of each class.
     """
 
     METAINFO: ClassVar[dict] = {
@@ -66,6 +70,7 @@ class CellDataset(BaseDetDataset):
             )
         self.split_spec, self.subset, self.bad_files = split, subset, bad_files
         self.split: Split | None = None
+        self.left_out: list[InputError] = []
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -81,7 +86,8 @@ class CellDataset(BaseDetDataset):
             name: [c for c in self.metainfo["classes"] if f"{c}.tif" in found]
             for name, found in files.items()
         }
-        self.split = find_split(self.split_spec, classes_of, folder)
+        images = {name: self._image_path(Path(folder, name)) for name in files}
+        self.split = find_split(self.split_spec, classes_of, folder, images)
         names = getattr(self.split, self.subset)
         if not names:
             raise InputError(
@@ -95,6 +101,11 @@ class CellDataset(BaseDetDataset):
         return self._index(
             names, lambda n: self._entry(Path(folder, n), ids[n], files[n])
         )
+
+    @staticmethod
+    def _image_path(folder: Path) -> Path:
+        """The image of a folder."""
+        return folder / "image.tif"
 
     def _scan(self, folder: str) -> dict[str, set[str]]:
         """The TIFF files of each image folder."""
@@ -123,7 +134,9 @@ class CellDataset(BaseDetDataset):
     def _entry(self, folder: Path, img_id: int, files: set[str]) -> dict:
         """Check one image and describe it."""
         classes = self.metainfo["classes"]
-        unknown = sorted(files - {"image.tif"} - {f"{c}.tif" for c in classes})
+        ignore = f"{IGNORE}.tif"
+        known = {"image.tif", ignore, *(f"{c}.tif" for c in classes)}
+        unknown = sorted(files - known)
         if unknown:
             raise InputError(
                 folder / unknown[0],
@@ -143,6 +156,9 @@ class CellDataset(BaseDetDataset):
         counts = [0] * len(classes)
         for label, path in label_files:
             counts[label] = check_labels(path, (height, width))
+        if ignore in files:
+            check_labels(folder / ignore, (height, width))
+            label_files.append((IGNORE_LABEL, str(folder / ignore)))
         return {
             "img_path": str(folder / "image.tif"),
             "img_id": img_id,
@@ -176,7 +192,7 @@ class CellDataset(BaseDetDataset):
                     disable=not is_main_process(),
                 )
             )
-        bad = [entry for entry in found if isinstance(entry, InputError)]
+        self.left_out = bad = [e for e in found if isinstance(e, InputError)]
         if bad:
             lines = "\n".join(f"  {error}" for error in bad)
             print_log(

@@ -60,9 +60,14 @@ class NucleiDataset(CellDataset):
             )
         return images
 
+    @staticmethod
+    def _image_path(folder: Path) -> Path:
+        """The image of a folder."""
+        return folder / "images" / f"{folder.name}.png"
+
     def _entry(self, folder: Path, img_id: int, files: set[str]) -> dict:
         """Check one image, pack its masks and describe it."""
-        path = folder / "images" / f"{folder.name}.png"
+        path = self._image_path(folder)
         size = image_size(path)
         labels = pack_mask_folder(folder / "masks", size, self.cache_dir)
         return {

@@ -8,24 +8,26 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from custom.errors import InputError
 
+from .stain import stain_clusters
+
 # The first three fields of a TCGA barcode name the patient:
 # https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
 _TCGA_PATIENT = re.compile(r"TCGA-\w{2}-\w{4}")
 _NAME = re.compile(
-    r"(?:(?P<share>random|stratified|grouped)_(?P<train>\d+)-(?P<val>\d+)"
+    r"(?:(?P<share>random|stratified|grouped|stain)_(?P<train>\d+)-(?P<val>\d+)"
     r"|(?P<fold_rule>kfold|grouped-kfold)_(?P<folds>\d+)-(?P<fold>\d+))"
     r"(?:_seed(?P<seed>\d+))?"
 )
 NAMES = (
-    "random_80-20, stratified_90-10, grouped_80-20, kfold_5-0 (fold 0 of 5), "
-    "grouped-kfold_5-0, each with _seed7 or the like behind it if wished, or all"
+    "random_80-20, stratified_90-10, grouped_80-20, stain_80-20, kfold_5-0 (fold 0 of "
+    "5), grouped-kfold_5-0, each with _seed7 or the like behind it if wished, or all"
 )
 
 
@@ -36,7 +38,7 @@ class Split:
     Attributes:
         name: What a config calls it, for example ``stratified_80-20_seed42``.
         rule: ``random``, ``stratified`` (by the classes present), ``grouped`` (by
-            patient), ``kfold``, ``grouped-kfold`` or ``all``.
+            patient), ``stain`` (by look), ``kfold``, ``grouped-kfold`` or ``all``.
         seed: Seed of the rule.
         train: Names of the training images, sorted.
         val: Names of the validation images, sorted.
@@ -103,6 +105,7 @@ def find_split(
     spec: str,
     classes_of: Mapping[str, Sequence[str]],
     source: str | Path,
+    image_of: Mapping[str, str | Path] | None = None,
 ) -> Split:
     """The split that a config names: a ``.json`` file, or a rule by its name.
 
@@ -111,12 +114,13 @@ def find_split(
             same name, seed and folder give the same split everywhere.
         classes_of: For each image of the data set the classes that it has.
         source: The folder of the images, for messages.
+        image_of: File of each image, which ``stain`` needs.
     """
     if spec.endswith(".json"):
         split = Split.load(spec)
         split.check(list(classes_of), source)
         return split
-    return make_split(spec, classes_of, source)
+    return make_split(spec, classes_of, source, image_of=image_of)
 
 
 def make_split(
@@ -124,18 +128,22 @@ def make_split(
     classes_of: Mapping[str, Sequence[str]],
     source: str | Path,
     patient_of: Mapping[str, str] | None = None,
+    image_of: Mapping[str, str | Path] | None = None,
 ) -> Split:
     """Divide the images of a data set.
 
-    ``stratified`` and ``grouped`` place one unit (image or patient) after the other,
-    those with the rarest class first, where that class is most wanted: iterative
-    stratification, Sechidis et al., ECML PKDD 2011, Algorithm 1.
+    All rules but ``random`` place one unit after the other, those with the rarest class
+    first, where that class is most wanted: iterative stratification, Sechidis et al.,
+    ECML PKDD 2011, Algorithm 1. A unit is an image, all images of a patient
+    (``grouped``), or images that look like one slide (``stain``, for patients that
+    nobody knows; see :func:`custom.datasets.stain.stain_clusters`).
 
     Args:
         name: One of the names of :data:`NAMES`.
         classes_of: For each image the classes that it has.
         source: The folder of the images, for messages.
         patient_of: Patient of each image; without it TCGA barcodes are looked for.
+        image_of: File of each image, which ``stain`` needs.
 
     Raises:
         InputError: The name is none of the rules, patients are not known, or a part
@@ -164,13 +172,15 @@ def make_split(
                 name, f"there is no fold {chosen} of {folds}", "Count from 0"
             )
         shares = [1 / folds] * folds
-    if rule.startswith("grouped"):
-        patient_of = patient_of or patients_from_names(names, source)
-        units: dict[str, list[str]] = {}
-        for image in names:
-            units.setdefault(patient_of[image], []).append(image)
+    if rule == "stain":
+        kind, unit_of = "stain clusters", stain_clusters(image_of)
+    elif rule.startswith("grouped"):
+        kind, unit_of = "patients", patient_of or patients_from_names(names, source)
     else:
-        units = {image: [image] for image in names}
+        kind, unit_of = "images", {image: image for image in names}
+    units: dict[str, list[str]] = {}
+    for image in names:
+        units.setdefault(unit_of[image], []).append(image)
     keys = list(units)
     rng.shuffle(keys)
     if rule == "random":
@@ -186,8 +196,7 @@ def make_split(
     if not val or len(val) == len(names):
         raise InputError(
             source,
-            f"{len(units)} {'patients' if rule.startswith('grouped') else 'images'} "
-            f"are too few for the split {name}",
+            f"{len(units)} {kind} are too few for the split {name}",
             "Choose another split, or 'all' to train without validation",
         )
     train = sorted(set(names) - set(val))
@@ -198,6 +207,42 @@ def make_split(
         tuple(train),
         tuple(val),
     )
+
+
+def make_folds(
+    count: int,
+    classes_of: Mapping[str, Sequence[str]],
+    source: str | Path,
+    patient_of: Mapping[str, str] | None = None,
+    seed: int = 42,
+    within: Split | None = None,
+) -> list[Split]:
+    """The k folds of a data set, or of the training part of another split.
+
+    Folds within a split never see its validation part, on which models of all folds
+    can therefore be judged together.
+
+    Args:
+        count: Number of folds.
+        classes_of: For each image of the data set the classes that it has.
+        source: The folder of the images, for messages.
+        patient_of: Patient of each image; no patient is then in two folds.
+        seed: Of the rule.
+        within: The outer split.
+
+    Raises:
+        InputError: See :func:`make_split`.
+    """
+    rule = "grouped-kfold" if patient_of else "kfold"
+    if within is not None:
+        classes_of = {name: classes_of[name] for name in within.train}
+    folds = [
+        make_split(f"{rule}_{count}-{i}_seed{seed}", classes_of, source, patient_of)
+        for i in range(count)
+    ]
+    if within is None:
+        return folds
+    return [replace(fold, name=f"{fold.name}_in_{within.name}") for fold in folds]
 
 
 def _stratify(

@@ -17,6 +17,7 @@ from custom.datasets import CellDataset
 from custom.datasets.splits import (
     Split,
     find_split,
+    make_folds,
     make_split,
     patients_from_csv,
     patients_from_names,
@@ -501,3 +502,30 @@ def test_command_starts_as_a_script(repo, tiny_root, tmp_path):
     assert done.returncode == 1
     assert "error: nonsense" in done.stderr and "no such split" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Folds of a data set, or of a part of it.
+
+
+@many
+@given(data=st.data(), count=st.integers(2, 5))
+def test_folds_within_a_split_divide_its_training_images(data, count):
+    classes_of = data.draw(data_sets(least=25))
+    patient_of = {name: f"patient{i % 12}" for i, name in enumerate(sorted(classes_of))}
+    outer = make_split("grouped_80-20_seed3", classes_of, "here", patient_of)
+    folds = make_folds(count, classes_of, "here", patient_of, 5, outer)
+    seen = [name for fold in folds for name in fold.val]
+    assert sorted(seen) == sorted(outer.train)
+    for i, fold in enumerate(folds):
+        assert sorted(fold.train + fold.val) == sorted(outer.train)
+        assert not {patient_of[n] for n in fold.train} & {
+            patient_of[n] for n in fold.val
+        }
+        assert fold.name == f"grouped-kfold_{count}-{i}_seed5_in_grouped_80-20_seed3"
+
+
+def test_folds_of_a_whole_data_set_are_those_of_their_names():
+    classes_of = {f"image{i:02}": CLASSES[: i % 5] for i in range(30)}
+    assert make_folds(3, classes_of, "here") == [
+        make_split(f"kfold_3-{i}_seed42", classes_of, "here") for i in range(3)
+    ]

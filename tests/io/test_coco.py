@@ -15,10 +15,13 @@ from pycocotools.coco import COCO
 
 from custom.datasets import CellDataset
 from custom.datasets.splits import make_split
-from custom.io.coco import coco_dataset, write_json
+from custom.io.coco import ANNOTATIONS, CocoWriter
+from custom.io.conversion import convert
+from custom.io.json_file import write_json
+from custom.io.layout import find_layout
 from custom.transforms import LoadLabelMasks
 
-TOOL = "tools/data/export_coco.py"
+TOOL = "tools/data/convert.py"
 CLASSES = ("class1", "class2", "class3", "class4")
 # All classes, gaps in the classes, and 622 instances of one class.
 REGIONS = (
@@ -46,6 +49,13 @@ def real_train(hw3, tmp_path) -> Path:
 def cells(folder: Path, **kwargs) -> CellDataset:
     prefix = {"img": str(folder)}
     return CellDataset(data_prefix=prefix, serialize_data=False, **kwargs)
+
+
+def export(folder: Path, out: Path, polygons: bool = False) -> Path:
+    """Convert a folder and return the JSON file."""
+    summary = convert(find_layout(folder), CocoWriter(CLASSES, polygons), out)
+    assert not summary.failed
+    return out / ANNOTATIONS
 
 
 def stock(path: Path, folder: Path) -> CocoDataset:
@@ -85,10 +95,12 @@ def assert_read_back(path: Path, folder: Path, expected: CellDataset) -> int:
     return total
 
 
-def test_synthetic_data_is_read_back_by_the_stock_data_set(tiny_root, tmp_path):
-    folder, path = tiny_root / "train", tmp_path / "coco.json"
-    dataset = cells(folder)
-    write_json(coco_dataset(dataset.data_list, CLASSES), path)
+@pytest.mark.parametrize("polygons", [False, True])
+def test_synthetic_data_is_read_back_by_the_stock_data_set(
+    tiny_root, tmp_path, polygons
+):
+    folder, dataset = tiny_root / "train", cells(tiny_root / "train")
+    path = export(folder, tmp_path / "out", polygons)
     total = assert_read_back(path, folder, dataset)
     assert total == sum(sum(entry["counts"]) for entry in dataset.data_list) > 20
 
@@ -96,17 +108,16 @@ def test_synthetic_data_is_read_back_by_the_stock_data_set(tiny_root, tmp_path):
 def test_real_regions_are_read_back_by_the_stock_data_set(
     run_tool, real_train, tmp_path
 ):
-    path = tmp_path / "new" / "coco.json"
-    out = run_tool(TOOL, real_train, "--out", path)
+    path = tmp_path / "new" / ANNOTATIONS
+    out = run_tool(TOOL, "layout", real_train, path.parent, "--to", "coco")
     total = assert_read_back(path, real_train, cells(real_train))
     assert total == 48 + 5 + 2 + 9 + 8 + 18 + 622 + 2
-    assert f"{path}: 4 images, 48 class1, 635 class2, 4 class3, 27 class4" in out
+    assert f"{path.parent}: 4 images, 48 class1, 635 class2, 4 class3, 27 class4" in out
 
 
 def test_pycocotools_reads_the_pixels_on_disk(tiny_root, tmp_path):
-    folder, path = tiny_root / "train", tmp_path / "coco.json"
-    write_json(coco_dataset(cells(folder).data_list, CLASSES), path)
-    coco = COCO(path)
+    folder = tiny_root / "train"
+    coco = COCO(export(folder, tmp_path / "out"))
     assert coco.getCatIds() == [1, 2, 3, 4]
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
     names = [image["file_name"] for image in coco.loadImgs(coco.getImgIds())]
@@ -136,36 +147,23 @@ def test_pycocotools_reads_the_pixels_on_disk(tiny_root, tmp_path):
                 assert isinstance(ann["segmentation"]["counts"], str)
 
 
-def test_images_are_taken_one_by_one(tiny_root):
-    taken = []
-
-    def entries():
-        for entry in cells(tiny_root / "train").data_list:
-            taken.append(entry["name"])
-            yield entry
-
-    data = coco_dataset(entries(), CLASSES)
-    assert [f"{name}/image.tif" for name in taken] == [
-        image["file_name"] for image in data["images"]
-    ]
-
-
-def test_image_without_cells_is_listed_without_annotations(tiny_root):
-    dataset = cells(tiny_root / "train")
-    (empty,) = (e for e in dataset.data_list if not sum(e["counts"]))
-    data = coco_dataset([empty], CLASSES)
-    assert [image["id"] for image in data["images"]] == [empty["img_id"]]
-    assert data["annotations"] == []
+def test_image_without_cells_is_listed_without_annotations(tiny_root, tmp_path):
+    (empty,) = (e for e in cells(tiny_root / "train").data_list if not sum(e["counts"]))
+    data = json.loads(export(tiny_root / "train", tmp_path / "out").read_text())
+    assert empty["img_id"] in [image["id"] for image in data["images"]]
+    assert empty["img_id"] not in [a["image_id"] for a in data["annotations"]]
 
 
 def test_overlapping_instances_keep_all_their_pixels(tmp_path):
     one, two = np.zeros((8, 9)), np.zeros((8, 9))
     one[1:6, 1:6], two[3:8, 3:8] = 5, 2
-    files = [(0, tmp_path / "class1.tif"), (2, tmp_path / "class3.tif")]
-    for (_, path), image in zip(files, (one, two), strict=True):
-        tifffile.imwrite(path, image)
-    entry = {"img_id": 3, "name": "x", "height": 8, "width": 9, "label_files": files}
-    data = coco_dataset([entry], CLASSES)
+    folder = tmp_path / "in" / "x"
+    folder.mkdir(parents=True)
+    rgb = np.zeros((8, 9, 3), np.uint8)
+    tifffile.imwrite(folder / "image.tif", rgb, photometric="rgb")
+    for name, image in (("class1", one), ("class3", two)):
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    data = json.loads(export(tmp_path / "in", tmp_path / "out").read_text())
     assert [(a["category_id"], a["area"]) for a in data["annotations"]] == [
         (1, 25),
         (3, 25),
@@ -182,28 +180,13 @@ def test_command_writes_the_subset_of_a_split(run_tool, tiny_root, tmp_path):
     whole = {e["name"]: e["img_id"] for e in cells(folder).data_list}
     for spec in ("random_67-33", tmp_path / "split.json"):
         for subset, names in (("train", split.train), ("val", split.val)):
-            path = tmp_path / f"{Path(spec).stem}-{subset}.json"
-            run_tool(TOOL, folder, "--out", path, "--split", spec, "--subset", subset)
-            images = json.loads(path.read_text())["images"]
+            out = tmp_path / f"{Path(spec).stem}-{subset}"
+            args = ("--to", "coco", "--split", spec, "--subset", subset)
+            run_tool(TOOL, "layout", folder, out, *args)
+            images = json.loads((out / ANNOTATIONS).read_text())["images"]
             assert [i["file_name"] for i in images] == [f"{n}/image.tif" for n in names]
             # The same ids as in the whole data set.
             assert [i["id"] for i in images] == [whole[n] for n in names]
-
-
-def test_command_does_not_overwrite(run_tool, tiny_root, tmp_path):
-    path = tmp_path / "coco.json"
-    path.write_text("mine")
-    with pytest.raises(SystemExit, match="it exists already"):
-        run_tool(TOOL, tiny_root / "train", "--out", path)
-    assert path.read_text() == "mine"
-
-
-def test_command_writes_nothing_if_a_file_is_bad(run_tool, tiny_copy, tmp_path):
-    label = max((tiny_copy / "train").glob("*/class2.tif"))
-    label.write_bytes(label.read_bytes()[:-9])
-    with pytest.raises(SystemExit, match=r"^error: .*class2\.tif: truncated"):
-        run_tool(TOOL, tiny_copy / "train", "--out", tmp_path / "new" / "coco.json")
-    assert not (tmp_path / "new").exists()
 
 
 def test_failed_write_leaves_nothing(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import Manager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import tifffile
 
 from custom.errors import InputError
-from custom.io.label_cache import read_label_masks
+from custom.io.label_cache import _read_entry, read_label_masks
 
 SIZE = (40, 50)
 
@@ -133,6 +134,29 @@ def test_several_processes_share_one_folder(files, tmp_path):
         found = list(pool.map(_read, [(files, str(cache))] * 40))
     assert found == [[119, 40, 119, 50]] * 40
     assert [p.suffix for p in cache.iterdir()] == [".labels"]
+
+
+def _write_at_once(files, cache, barrier, rounds) -> bool:
+    plain = read_label_masks(files, SIZE)
+    whole = []
+    for i in range(rounds):
+        barrier.wait()
+        # Each round begins without an entry, and all processes make it together.
+        masks, labels = read_label_masks(files, SIZE, f"{cache}/{i}")
+        whole.append(masks.to_rle() == plain[0].to_rle())
+        whole.append(labels.tolist() == plain[1].tolist())
+    return all(whole)
+
+
+def test_processes_that_write_one_entry_at_once_leave_it_whole(files, tmp_path):
+    rounds = 25
+    with Manager() as manager, ProcessPoolExecutor(3) as pool:
+        job = (files, str(tmp_path / "cache"), manager.Barrier(3), rounds)
+        jobs = [pool.submit(_write_at_once, *job) for _ in range(3)]
+        assert all(done.result(timeout=60) for done in jobs)
+    for i in range(rounds):
+        (entry,) = (tmp_path / "cache" / str(i)).iterdir()
+        assert _read_entry(entry) is not None
 
 
 def test_moving_the_data_does_not_mix_up_entries(files, tmp_path):

@@ -10,6 +10,7 @@ Contours have the colours of the classes; thin boxes are the boxes the network l
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error("--count is the number of samples, at least 1")
+    if args.out.exists():
+        raise InputError(args.out, "it exists already", "Choose another --out")
+    if args.out.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
+        raise InputError(args.out, "no kind of picture", "Name a .png file")
 
     cfg = Config.fromfile(args.config)
     init_default_scope("mmdet")
@@ -91,7 +98,9 @@ def main() -> None:
         frameon=False,
     )
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=110)
+    temporary = args.out.with_name(f".{os.getpid()}.{args.out.name}")
+    figure.savefig(temporary, dpi=110)
+    os.replace(temporary, args.out)
     print(f"{args.out}: {args.count} training samples after augmentation")
 
 

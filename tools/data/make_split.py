@@ -4,6 +4,7 @@ Examples::
 
     python tools/data/make_split.py data/hw3/train stratified_90-10 --out splits/
     python tools/data/make_split.py data/hw3/train grouped_80-20 --patients patients.csv
+    python tools/data/make_split.py data/hw3/train stain_80-20   # patients unknown
     python tools/data/make_split.py data/hw3/train kfold_5       # five files
 
 A config names a split by its file, by the environment variable CELL_SPLIT, or by its
@@ -35,9 +36,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/splits"))
     args = parser.parse_args()
 
+    image_of = {path.parent.name: path for path in args.folder.glob("*/image.tif")}
     classes_of = {
-        path.parent.name: [f.stem for f in path.parent.glob("*.tif") if f != path]
-        for path in args.folder.glob("*/image.tif")
+        name: [file.stem for file in path.parent.glob("*.tif") if file != path]
+        for name, path in image_of.items()
     }
     if not classes_of:
         raise InputError(
@@ -57,7 +59,9 @@ def main() -> None:
         names = [name]
     # All folds or none: what is wrong with one shows before the first is written.
     splits = {
-        args.out / f"{name}.json": make_split(name, classes_of, args.folder, patients)
+        args.out / f"{name}.json": make_split(
+            name, classes_of, args.folder, patients, image_of
+        )
         for name in names
     }
     for path in splits:

@@ -1,0 +1,37 @@
+"""Arrays in ``.npy`` files, mapped and not read, never unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from custom.errors import InputError
+
+
+def open_array(path: str | Path) -> np.ndarray:
+    """Map an array of numbers; only what is indexed is read.
+
+    Raises:
+        InputError: The file is missing, of another length than its header says, no
+            ``.npy``, empty, or holds something else than numbers.
+    """
+    try:
+        # A mapping checks the size that the header declares against the file's.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(path, "the file does not exist", "Check the name") from None
+    except Exception as error:  # numpy lets several types through
+        raise InputError(
+            path,
+            f"no array of numbers ({str(error)[:200]})",
+            "Save one with numpy.save(..., allow_pickle=False)",
+        ) from None
+    if isinstance(array, np.memmap) and (
+        array.offset + array.nbytes != Path(path).stat().st_size
+    ):
+        raise InputError(path, "it holds more than one array", "Save one")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
+        kind = getattr(array, "dtype", "several arrays")
+        raise InputError(path, f"no array of numbers but {kind}", "Save one")
+    return array

@@ -1,0 +1,48 @@
+"""JSON files, read with bounds and written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from custom.errors import InputError
+
+# Python needs some ten times as much memory as the text.
+_MAX_BYTES = 1 << 30
+
+
+def read_json(path: str | Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        InputError: The file is missing, larger than 1 GiB, no JSON in UTF-8, nested too
+            deep, or holds NaN or Infinity, which JSON does not have.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(path, "larger than 1 GiB", "Divide it")
+        return json.loads(path.read_bytes(), parse_constant=_refuse)
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(path, "the file does not exist", "Check the name") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"not JSON ({error})", "Export it again") from None
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def write_json(data: object, path: str | Path) -> None:
+    """Write a JSON file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(data))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

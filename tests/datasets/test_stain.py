@@ -1,0 +1,223 @@
+"""Stain clusters find the slides of made images, and say how well on real ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import pdist, squareform
+from scipy.special import comb
+
+from custom.datasets import CellDataset
+from custom.datasets.splits import Split, make_split
+from custom.datasets.stain import (
+    cluster_names,
+    optical_density,
+    patch_features,
+    signatures,
+    silhouette,
+    stain_clusters,
+)
+from custom.errors import InputError
+
+many = settings(max_examples=40, deadline=None)
+
+
+def adjusted_rand(first, second) -> float:
+    """Hubert and Arabie, J. Classification 2, 193 (1985), by its contingency table."""
+    pairs = Counter(zip(first, second, strict=True)).values()
+    together = sum(comb(n, 2) for n in pairs)
+    rows = sum(comb(n, 2) for n in Counter(first).values())
+    columns = sum(comb(n, 2) for n in Counter(second).values())
+    expected = rows * columns / comb(len(first), 2)
+    return (together - expected) / ((rows + columns) / 2 - expected)
+
+
+def draw_region(rng, nucleus, tissue, blur) -> np.ndarray:
+    """Discs of one colour on another, as many as chance wants."""
+    height, width = rng.integers(90, 240, 2)
+    share = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(30, 90)):
+        center = tuple(int(v) for v in rng.integers(0, (width, height)))
+        cv2.circle(share, center, int(rng.integers(5, 14)), 1.0, -1)
+    share = cv2.GaussianBlur(share, (0, 0), blur)[..., None]
+    thickness = np.linspace(*rng.uniform(0.7, 1.3, 2), width)[:, None]
+    density = share * nucleus + (1 - share) * np.array(tissue) * thickness
+    density = density + rng.normal(0, 0.01, density.shape)
+    return np.clip(255 * 10**-density, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def regions() -> tuple[list[np.ndarray], list[int]]:
+    """Five regions of each of six slides."""
+    slides = [
+        ((0.7, 0.8, 0.3), (0.1, 0.4, 0.2), 1.0),
+        ((0.5, 0.9, 0.4), (0.2, 0.4, 0.1), 1.0),
+        ((0.9, 0.8, 0.5), (0.1, 0.3, 0.1), 1.8),
+        ((0.6, 0.6, 0.2), (0.1, 0.5, 0.3), 0.6),
+        ((0.3, 0.8, 0.7), (0.2, 0.4, 0.1), 1.0),
+        ((0.4, 0.6, 0.6), (0.3, 0.3, 0.1), 1.4),
+    ]
+    rng = np.random.default_rng(0)
+    drawn = [(draw_region(rng, *slide), i) for i, slide in enumerate(slides)
+             for _ in range(5)]  # fmt: skip
+    return [image for image, _ in drawn], [slide for _, slide in drawn]
+
+
+def test_clusters_are_the_slides_that_were_drawn(regions):
+    images, slides = regions
+    found = cluster_names([patch_features(image) for image in images])
+    assert adjusted_rand(found, slides) == 1
+    assert found[0] == "stain01" and len(set(found)) == 6
+
+
+def test_content_counts_less_than_without_patches(regions):
+    """What patches of one image differ by does not tell images apart."""
+    images, slides = regions
+    slides = np.array(slides)
+    patches = [patch_features(image) for image in images]
+    means = np.array([own.mean(0) for own in patches])
+    same = (slides[:, None] == slides)[np.triu_indices(len(slides), 1)]
+
+    def ratio(points) -> float:
+        distances = pdist(points)
+        return distances[same].mean() / distances[~same].mean()
+
+    assert ratio(signatures(patches)) < 0.7 * ratio(means / means.std(0))
+
+
+def test_absorbance_of_white_gray_and_black():
+    found = optical_density(np.array([[[255, 127, 0]]], np.uint8))
+    np.testing.assert_allclose(found, [[[0, np.log10(2), np.log10(256)]]], rtol=1e-6)
+
+
+@many
+@given(st.integers(0, 99), st.floats(0.01, 100))
+def test_signatures_do_not_depend_on_the_units_of_features(seed, factor):
+    rng = np.random.default_rng(seed)
+    patches = [rng.normal(i, 1, (4, 3)) for i in range(5)]
+    scaled = [own * [factor, 1, -1] + [5, 0, 1] for own in patches]
+    np.testing.assert_allclose(
+        pdist(signatures(scaled)), pdist(signatures(patches)), rtol=1e-6
+    )
+
+
+@many
+@given(st.integers(0, 999), st.integers(3, 25), st.integers(2, 8))
+def test_silhouette_equals_its_definition(seed, count, groups):
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(count, 2))
+    labels = fcluster(linkage(points, "ward"), min(groups, count - 1), "maxclust")
+    distances = squareform(pdist(points))
+    values = []
+    for i, label in enumerate(labels):
+        own = np.flatnonzero(labels == label)
+        if len(own) == 1:
+            values.append(0.0)
+            continue
+        a = distances[i, own].sum() / (len(own) - 1)
+        others = set(labels.tolist()) - {label}
+        b = min(distances[i, labels == other].mean() for other in others)
+        values.append((b - a) / max(a, b))
+    assert silhouette(distances, labels) == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 300), (33, 86), (200, 7), (700, 500)])
+def test_images_of_any_size_have_finite_features(shape):
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    found = patch_features(image)
+    assert found.shape[1] == 18 and 1 <= len(found) <= 16
+    assert np.isfinite(found).all()
+    assert np.isfinite(patch_features(np.full_like(image, 255))).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
+def test_few_or_equal_images_are_clustered_without_complaint(count):
+    patches = [patch_features(np.full((40, 40, 3), 200, np.uint8))] * count
+    assert len(cluster_names(patches)) == count
+
+
+# --- the split ---
+
+
+def test_split_keeps_clusters_together_whatever_the_seed(tiny_root):
+    folder = tiny_root / "train"
+    images = {path.name: path / "image.tif" for path in folder.iterdir()}
+    cluster_of = stain_clusters(images)
+    for seed in range(5):
+        split = make_split(
+            f"stain_50-50_seed{seed}", dict.fromkeys(images, ()), folder,
+            image_of=images,
+        )  # fmt: skip
+        train, val = (
+            {cluster_of[n] for n in part} for part in (split.train, split.val)
+        )
+        assert not train & val
+        assert sorted(split.train + split.val) == sorted(images)
+
+
+def test_command_and_data_set_agree(run_tool, tiny_root, tmp_path):
+    folder = tiny_root / "train"
+    tool = "tools/data/make_split.py"
+    run_tool(tool, folder, "stain_60-40_seed3", "--out", tmp_path)
+    (path,) = tmp_path.iterdir()
+    dataset = CellDataset(data_prefix={"img": str(folder)}, split="stain_60-40_seed3")
+    assert dataset.split == Split.load(path)
+    assert dataset.split.rule == "stain"
+
+
+def test_absent_image_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"image\.tif: the file does not exist"):
+        stain_clusters({"a": tmp_path / "image.tif"})
+
+
+def test_changed_image_is_looked_at_again(tiny_copy):
+    names = sorted(path.name for path in (tiny_copy / "train").iterdir())
+    images = {n: tiny_copy / "train" / n / "image.tif" for n in names}
+    before = stain_clusters(images)
+    images[names[0]].write_bytes(b"no image")
+    assert set(before) == set(names)
+    with pytest.raises(InputError, match="not a readable TIFF"):
+        stain_clusters(images)
+
+
+# --- real regions ---
+
+
+@pytest.fixture(scope="module")
+def real_clusters(hw3) -> dict[str, str]:
+    return stain_clusters({p.name: p / "image.tif" for p in (hw3 / "train").iterdir()})
+
+
+def test_regions_of_one_patient_fall_together(real_clusters):
+    patients = [name[:12] for name in real_clusters]
+    found = list(real_clusters.values())
+    assert 9 <= len(set(found)) <= 13  # nine patients
+    assert adjusted_rand(found, patients) > 0.45
+    rng = np.random.default_rng(0)
+    chance = [adjusted_rand(rng.permutation(found), patients) for _ in range(200)]
+    assert max(chance) < 0.2
+
+
+def test_stain_split_tears_fewer_patients_than_a_random_one(real_clusters, hw3):
+    images = {name: hw3 / "train" / name / "image.tif" for name in real_clusters}
+
+    def torn(rule: str) -> float:
+        counts = []
+        for seed in range(20):
+            split = make_split(
+                f"{rule}_80-20_seed{seed}", dict.fromkeys(images, ()), hw3,
+                image_of=images,
+            )  # fmt: skip
+            halves = ({n[:12] for n in part} for part in (split.train, split.val))
+            counts.append(len(set.intersection(*halves)))
+        return float(np.mean(counts))
+
+    assert torn("grouped") == 0
+    assert torn("stain") < 0.5 * torn("random")

@@ -1,0 +1,201 @@
+"""Look at a data set before a training does, and write what is there as a page.
+
+Examples::
+
+    python tools/data/audit.py configs/cell/maskrcnn_r50.py -o audit.html
+    python tools/data/audit.py data/hw3/train --split grouped_80-20 --json audit.json
+
+The page holds everything itself: image and cell sizes, classes, how well anchors fit,
+and suspected problems with pictures: near-duplicates, patients in both halves of the
+split, stains that stand out, red and blue exchanged, cells in pieces, and more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
+
+from custom.datasets import anchors
+from custom.datasets.audit import KINDS, Facts, Finding, findings, inspect
+from custom.datasets.splits import NAMES, patients_from_csv, patients_from_names
+from custom.datasets.stain import cluster_names
+from custom.errors import InputError
+from custom.io.coco import write_json
+from custom.report import guard_page, write_page
+from custom.report.audit import Source, anchor_lines, audit_page, picture
+
+STOCK_MAX_DETS = 100
+
+
+def open_source(path: Path, split: str | None) -> Source:
+    """Open a config or a folder.
+
+    Raises:
+        InputError: It is neither, or the data set refuses it.
+    """
+    if path.is_dir():
+        common = {
+            "type": "CellDataset",
+            "data_prefix": {"img": str(path)},
+            "split": "all",
+            "pipeline": [],
+        }
+        cfgs = {name: ConfigDict(common, subset=name) for name in ("train", "val")}
+        max_dets, generator = STOCK_MAX_DETS, None
+    elif path.suffix == ".py" and path.exists():
+        cfg = Config.fromfile(path)
+        cfgs = {
+            name: loader.dataset
+            for name in ("train", "val")
+            if (loader := cfg.get(f"{name}_dataloader"))
+        }
+        model = cfg.model.get("detector", cfg.model)
+        max_dets = model.test_cfg.rcnn.max_per_img
+        generator = model.rpn_head.anchor_generator
+    else:
+        raise InputError(path, "no config and no folder", "Name a .py file or a folder")
+    init_default_scope("mmdet")
+    sets = {}
+    for name, dataset in cfgs.items():
+        while "dataset" in dataset:  # RepeatDataset and the like
+            dataset = dataset.dataset
+        dataset.bad_files = "skip"  # they are a finding
+        if split:
+            dataset.split = split
+        if name == "train" or dataset.get("split") != "all":
+            sets[name] = DATASETS.build(dataset)
+    return Source(str(path), sets, max_dets, generator)
+
+
+def patients(names: Sequence[str], table: Path | None) -> Mapping[str, str] | None:
+    """Patient of each image by a table or a TCGA name; None if they are unknown."""
+    if table:
+        return patients_from_csv(table, names)
+    try:
+        return patients_from_names(names, "")
+    except InputError:
+        return None
+
+
+def as_json(
+    source: Source,
+    facts: Sequence[Facts],
+    found: Sequence[Finding],
+    fits: Mapping[str, anchors.AnchorFit],
+    patient_of: Mapping[str, str] | None,
+    cluster_of: Mapping[str, str],
+) -> dict:
+    """What the page says, for programs."""
+    classes = source.classes
+    return {
+        "source": source.name,
+        "classes": classes,
+        "max_detections": source.max_dets,
+        "images": [
+            {
+                "name": image.name,
+                "subset": image.subset,
+                "height": image.size[0],
+                "width": image.size[1],
+                "patient": patient_of[image.name] if patient_of else None,
+                "stain": cluster_of[image.name],
+                "color_order": image.color_order,
+                "cells": np.bincount(image.labels, minlength=len(classes)).tolist(),
+                "cells_at_border": int(image.at_border.sum()),
+            }
+            for image in facts
+        ],
+        "findings": [asdict(finding) for finding in found],
+        "anchors": {
+            name: {**asdict(fit), "by_class": [_or_none(v) for v in fit.by_class]}
+            for name, fit in fits.items()
+        },
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def anchor_fits(source: Source, facts: Sequence[Facts]) -> dict[str, anchors.AnchorFit]:
+    """The config's anchors if there are any, and the best."""
+    boxes = np.concatenate([image.boxes for image in facts])
+    sizes = np.repeat([i.size for i in facts], [len(i.labels) for i in facts], axis=0)
+    labels = np.concatenate([image.labels for image in facts])
+    cells = (boxes, sizes, labels, len(source.classes))
+    if not len(boxes):
+        return {}
+    generator, fits, options = source.generator, {}, {}
+    if generator is not None and "scales" in generator:
+        options = {"ratios": generator.ratios, "strides": generator.strides}
+        fits["this config"] = anchors.anchor_fit(*cells, generator.scales, **options)
+    one, two = anchors.suggest(*cells, **options)
+    return {**fits, "best single scale": one, "best two scales": two}
+
+
+def main() -> None:
+    """Audit and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="a config, or the folder train/")
+    parser.add_argument("-o", "--out", type=Path, default=Path("audit.html"))
+    parser.add_argument("--json", type=Path, help="also write the findings here")
+    parser.add_argument("--split", help=f"a split file, or one of {NAMES}")
+    parser.add_argument(
+        "--patients", type=Path, help="CSV with the columns name,patient"
+    )
+    args = parser.parse_args()
+    guard_page(args.out)
+    if args.json and args.json.exists():
+        raise InputError(args.json, "it exists already", "Choose another --json")
+
+    source = open_source(args.source, args.split)
+    facts, small = [], {}
+    for sample in source.samples():
+        name, image = sample.name, sample.image
+        facts.append(inspect(name, sample.subset, image, sample.masks, sample.labels))
+        small[name] = picture(image, name, 180)
+    names = [image.name for image in facts]
+    patient_of = patients(names, args.patients)
+    clusters = cluster_names([image.features for image in facts])
+    cluster_of = dict(zip(names, clusters, strict=True))
+    left_out = [
+        Finding("unreadable", (), str(error))
+        for own in source.sets.values()
+        for error in own.left_out
+    ]
+    found = left_out + findings(
+        facts, source.classes, source.max_dets, patient_of, cluster_of
+    )
+    fits = anchor_fits(source, facts)
+    html = audit_page(source, facts, found, fits, small, patient_of, cluster_of)
+    write_page(html, args.out)
+    for kind, count in Counter(finding.kind for finding in found).items():
+        print(f"{count:6} {KINDS[kind][0]}")
+    for line in anchor_lines(fits):
+        print(line)
+    print(f"{args.out}: {len(facts)} images, {len(html) / 1e6:.1f} MB")
+    if args.json:
+        write_json(
+            as_json(source, facts, found, fits, patient_of, cluster_of), args.json
+        )
+        print(f"{args.json}: the same for programs")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
