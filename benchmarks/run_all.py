@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bench_eval
 import bench_loading
+import bench_metrics
 import bench_rle
 import bench_targets
 from common import parse_root, run_cases
@@ -20,7 +21,7 @@ from terminaltables import GithubFlavoredMarkdownTable
 def main() -> None:
     """Measure all cases in one process."""
     root = parse_root(__doc__)
-    modules = (bench_rle, bench_targets, bench_eval, bench_loading)
+    modules = (bench_rle, bench_targets, bench_eval, bench_metrics, bench_loading)
     rows = run_cases([case for module in modules for case in module.cases(root)])
     columns = ["case", "instances", "stock_s", "ours_s", "speedup", "stock_mb"]
     columns += ["ours_mb", "same"]

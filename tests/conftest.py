@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import shutil
 import sys
@@ -68,13 +69,28 @@ def run_tool(repo, monkeypatch, capsys) -> Callable[..., str]:
     return run
 
 
-@pytest.fixture(autouse=True)
-def _fresh_visualizer():
-    """Forget visualisers: MMEngine keeps the first run's, folder included, by name."""
-    yield
+def forget_visualizers() -> None:
+    """MMEngine keeps the first run's visualiser, folder included, by name."""
     from mmengine.visualization import Visualizer
 
     Visualizer._instance_dict.clear()
     module = sys.modules.get("custom.visualization.cell_visualizer")
     if module is not None:
         module.CellVisualizer._instance_dict.clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _index_of_mmdet_is_read_once():
+    """MMEngine parses a hundred YAML files for every base that begins with mmdet::."""
+    from mmengine.config import utils
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "load", functools.cache(utils.load))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _fresh_visualizer():
+    """Each test begins without the visualisers of others."""
+    yield
+    forget_visualizers()

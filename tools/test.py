@@ -7,7 +7,8 @@ Examples::
 
 Evaluation is on the validation images of the run that the checkpoint comes from (its
 split.json), whatever the folder of images holds today. Everything that is written goes
-to a new folder, <work dir>/<time>/.
+to a new folder, <work dir>/<time>/; predictions.json there holds what was found, for
+tools/ensemble.py and other programs.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # machine are several times slower without it, one alone is not faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from custom.errors import InputError
-from custom.runs import join_cpu_processes, set_split, split_of_run
+from custom.evaluation import PredictionDump, RawDump, raw_test_cfg
+from custom.runs import join_cpu_processes, set_split, set_tta, split_of_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +43,20 @@ def parse_args() -> argparse.Namespace:
         "--format-only",
         action="store_true",
         help="predict the test images and write the submission; no evaluation",
+    )
+    parser.add_argument(
+        "--raw",
+        nargs="?",
+        type=int,
+        const=5000,
+        metavar="MOST",
+        help="write raw.npz instead: all detections of the validation images before "
+        "NMS, at most %(const)s of an image, for tools/analysis/tune_postprocess.py",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: the views of the config's tta_views, merged",
     )
     parser.add_argument(
         "--show-dir", help="draw the images into <work dir>/<time>/<SHOW_DIR>"
@@ -59,6 +75,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
+    if args.raw is not None and (args.format_only or args.tta):
+        parser.error("--raw goes with neither --format-only nor --tta")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -88,14 +106,64 @@ def main() -> None:
         )
     if args.format_only:
         cfg.test_dataloader = cfg.submission_dataloader
-        # The folder of this run's log does not exist before the runner does.
         cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
+    dump = {"type": "PredictionDump", "info": {}}
+    if args.raw is not None:
+        rcnn = rcnn_settings(cfg)
+        dump = {
+            "type": "RawDump",
+            "info": {"rcnn": dict(rcnn), "max_dets": args.raw},
+        }
+        cfg.model.test_cfg.rcnn = raw_test_cfg(rcnn, args.raw)
+        cfg.test_evaluator = []
+    add_evaluator(cfg, dump)
+    if args.tta:
+        set_tta(cfg)
     join_cpu_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    if args.format_only:
-        for metric in runner.test_evaluator.metrics:
+    runner = TestRunner.from_cfg(cfg)
+    dataset = runner.test_dataloader.dataset
+    split = getattr(dataset, "split", None)
+    for metric in runner.test_evaluator.metrics:
+        # The folder of this run's log does not exist before the runner does.
+        if hasattr(metric, "out_dir"):
             metric.out_dir = Path(runner.log_dir)
+        if isinstance(metric, (PredictionDump, RawDump)):
+            metric.info.update(
+                config=args.config,
+                checkpoint=args.checkpoint,
+                split=split
+                and {"name": split.name, "rule": split.rule, "seed": split.seed},
+                subset="test" if args.format_only else "val",
+            )
     runner.test()
+
+
+class TestRunner(Runner):
+    """A runner that leaves the resolved config of the training run alone."""
+
+    def dump_config(self) -> None:
+        """Nothing: <time>/vis_data/config.py is the config of this run."""
+
+
+def add_evaluator(cfg: Config, evaluator: dict) -> None:
+    """Add one to those that a config has, be they one or several."""
+    present = cfg.test_evaluator
+    present = present if isinstance(present, (list, tuple)) else [present]
+    # The config of an earlier test has it already.
+    others = [item for item in present if item["type"] != evaluator["type"]]
+    cfg.test_evaluator = [*others, evaluator]
+
+
+def rcnn_settings(cfg: Config) -> ConfigDict:
+    """The post-processing that raw predictions go without."""
+    rcnn = (cfg.model.get("test_cfg") or {}).get("rcnn")
+    if rcnn is None or cfg.model.type == "TiledDetector":
+        raise InputError(
+            cfg.filename,
+            "raw predictions are those of one Mask R-CNN on whole images",
+            "Use the config without tiles",
+        )
+    return rcnn
 
 
 if __name__ == "__main__":

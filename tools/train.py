@@ -83,7 +83,7 @@ def main() -> None:
     elif cfg.get("work_dir") is None:
         cfg.work_dir = f"work_dirs/{Path(args.config).stem}"
     if args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.type = "FiniteLossAmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:
         cfg.auto_scale_lr.enable = True

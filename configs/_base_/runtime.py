@@ -1,5 +1,5 @@
 # The loop, logging and checkpoints of every run, on top of MMDetection's.
-_base_ = 'mmdet::_base_/default_runtime.py'
+_base_ = ['mmdet::_base_/default_runtime.py', './tta.py']
 
 custom_imports = dict(
     imports=[
@@ -22,7 +22,7 @@ custom_hooks = [
     dict(type='RunRecordHook'),
     # The course's rule: fewer than 200 million trainable parameters.
     dict(type='ModelBudgetHook', limit=200_000_000),
-    dict(type='CheckInvalidLossHook', interval=10),
+    dict(type='NonFiniteLossHook', max_skips=20),
 ]
 
 visualizer = dict(

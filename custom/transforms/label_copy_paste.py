@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from mmcv.transforms.utils import cache_randomness
 from mmdet.datasets.transforms import CopyPaste
 from mmdet.registry import TRANSFORMS
 
@@ -14,10 +17,56 @@ class LabelCopyPaste(CopyPaste):
     """:class:`mmdet.CopyPaste` for :class:`LabelMasks`, at the cost of the pixels.
 
     The options, the random draws and the result are the stock transform's (Ghiasi et
-    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), but for one
-    thing: the image keeps its dtype, where the stock one becomes int64. Masks of any
-    other type go the stock way.
+    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), but for three
+    things: the image keeps its dtype, where the stock one becomes int64; the source is
+    never one beyond the last image, which the stock draw allows; and the images may
+    have different sizes. Then the source lies at a random place of the destination,
+    and only instances that are whole in both are pasted. Masks of any other type go
+    the stock way.
+
+    Args:
+        class_weights: The weight of each class when instances are selected from the
+            source: an instance of weight 2 is drawn first twice as often as one of
+            weight 1, one of weight 0 never. None, the stock transform, weighs all
+            alike.
+        **kwargs: The stock transform's options.
     """
+
+    def __init__(self, class_weights: Sequence[float] | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.class_weights = class_weights and np.array(class_weights, float)
+
+    @cache_randomness
+    def get_indexes(self, dataset) -> int:
+        """The index of the source."""
+        return np.random.randint(len(dataset))
+
+    def transform(self, results: dict) -> dict:
+        """Paste instances of ``mix_results`` into the image."""
+        size = results["img"].shape[:2]
+        results["mix_results"] = [
+            self._fit(source, size) if _is_of_other_size(source, size) else source
+            for source in results["mix_results"]
+        ]
+        return super().transform(results)
+
+    def _select_object(self, results: dict) -> dict:
+        """Keep some instances of the source."""
+        if self.class_weights is None:
+            return super()._select_object(results)
+        selected = self._draw_instances(results["gt_bboxes_labels"])
+        return _pick(results, selected)
+
+    @cache_randomness
+    def _draw_instances(self, labels: np.ndarray) -> np.ndarray:
+        """Numbers of instances, as many as the stock transform would draw."""
+        weights = self.class_weights[labels]
+        candidates = np.flatnonzero(weights)
+        count = np.random.randint(min(len(candidates) + 1, self.max_num_pasted))
+        if count == 0:
+            return candidates[:0]
+        share = weights[candidates] / weights.sum()
+        return np.random.choice(candidates, count, replace=False, p=share)
 
     def _copy_paste(self, dst_results: dict, src_results: dict) -> dict:
         """Paste the instances of ``src_results`` into ``dst_results``."""
@@ -26,12 +75,6 @@ class LabelCopyPaste(CopyPaste):
             return super()._copy_paste(dst_results, src_results)
         if len(src) == 0:
             return dst_results
-        if dst.planes.shape[1:] != src.planes.shape[1:]:
-            raise ValueError(
-                f"the images have the sizes {dst.planes.shape[1:]} and "
-                f"{src.planes.shape[1:]}; crop and pad them to one size before "
-                "they are pasted"
-            )
         src = src.renumber()
         pasted = (src.planes > 0).any(axis=0)
         left = LabelMasks(np.where(pasted, 0, dst.planes), dst.plane_of, dst.ids)
@@ -52,6 +95,46 @@ class LabelCopyPaste(CopyPaste):
         dst_results["gt_ignore_flags"] = join("gt_ignore_flags")
         dst_results["gt_masks"] = _lay_over(left[keep].renumber(), src)
         return dst_results
+
+    @cache_randomness
+    def _draw_shift(
+        self, size: tuple[int, int], wanted: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Where (y, x) an (H, W) lies in another; negative where it is larger."""
+        room = np.subtract(wanted, size)
+        low, high = np.minimum(room, 0), np.maximum(room, 0)
+        y, x = np.random.randint(low, high + 1)
+        return int(y), int(x)
+
+    def _fit(self, results: dict, size: tuple[int, int]) -> dict:
+        """The source at a random place of (H, W) ``size``; the rest is zero."""
+        height, width = results["img"].shape[:2]
+        y, x = self._draw_shift((height, width), size)
+        top, left = max(-y, 0), max(-x, 0)
+        bottom, right = min(size[0] - y, height), min(size[1] - x, width)
+        boxes = results["gt_masks"].boxes()
+        whole = (boxes[:, :2] >= (left, top)) & (boxes[:, 2:] <= (right, bottom))
+        results = _pick(dict(results), whole.all(axis=1))
+        y, x = max(y, 0), max(x, 0)
+        window = results["img"][top:bottom, left:right]
+        image = np.zeros((*size, 3), window.dtype)
+        image[y : y + bottom - top, x : x + right - left] = window
+        masks = results["gt_masks"].crop(np.array([left, top, right, bottom]))
+        masks = masks.expand(*size, y, x)
+        boxes = masks.get_bboxes(type(results["gt_bboxes"]))
+        return {**results, "img": image, "gt_masks": masks, "gt_bboxes": boxes}
+
+
+def _is_of_other_size(results: dict, size: tuple[int, int]) -> bool:
+    masks = results.get("gt_masks")
+    return isinstance(masks, LabelMasks) and (masks.height, masks.width) != size
+
+
+def _pick(results: dict, selected: np.ndarray) -> dict:
+    """Keep some instances, given by number or by a flag for each."""
+    for key in ("gt_bboxes", "gt_bboxes_labels", "gt_masks", "gt_ignore_flags"):
+        results[key] = results[key][selected]
+    return results
 
 
 def _lay_over(below: LabelMasks, above: LabelMasks) -> LabelMasks:

@@ -7,6 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
+from custom.io.annotated import IGNORE_LABEL
 from custom.io.label_cache import read_label_masks
 from custom.structures import LabelMasks
 
@@ -18,7 +19,8 @@ class LoadLabelMasks(BaseTransform):
     Reads ``label_files``, a list of (label, path of a label image), or the
     ``instances`` of a COCO JSON (RLE or polygons, as :class:`mmdet.CocoDataset` gives
     them). Adds ``gt_masks``, ``gt_bboxes`` (tight), ``gt_bboxes_labels`` (N,) int64
-    and ``gt_ignore_flags`` (N,) bool.
+    and ``gt_ignore_flags`` (N,) bool, which is set for label -1; ``PackDetInputs``
+    puts such instances into ``ignored_instances``.
 
     Args:
         cache_dir: Folder of cached label images, see
@@ -35,7 +37,7 @@ class LoadLabelMasks(BaseTransform):
             masks, labels = read_label_masks(
                 results["label_files"], size, self.cache_dir
             )
-            ignore = np.zeros(len(masks), bool)
+            ignore = labels == IGNORE_LABEL
         else:
             instances = results["instances"]
             rles = [_to_rle(i["mask"], size) for i in instances]

@@ -83,13 +83,76 @@ def test_pasting_again_and_again_adds_no_planes_and_keeps_ids_small():
     assert masks.planes.max() <= len(masks)
 
 
-def test_images_of_different_sizes_are_refused():
-    rng = np.random.default_rng(0)
-    results = make_results(random_masks(rng, (20, 20), 3), False)
-    other = make_results(random_masks(rng, (20, 21), 3), False)
-    results["mix_results"] = [other]
-    with pytest.raises(ValueError, match="one size"):
-        LabelCopyPaste(selected=False).transform(results)
+@settings(max_examples=100, deadline=None)
+@given(seed=seeds, sizes=st.tuples(*[st.integers(1, 40)] * 4))
+def test_between_sizes_instances_are_pasted_whole_at_one_shift(seed, sizes):
+    rng, size = np.random.default_rng(seed), sizes[:2]
+    above = random_masks(rng, sizes[2:], 6).renumber()
+    above = above[above.areas > 0]
+    results = make_results(LabelMasks(np.zeros((1, *size), np.int32), [], []), False)
+    source = make_results(above, False)
+    # A pixel of the source tells where it is and whose.
+    source["img"] = np.stack([*np.indices(sizes[2:]), above.planes[0]], -1)
+    source["img"] = source["img"].astype(np.uint8)
+    results["mix_results"] = [source]
+    np.random.seed(seed)
+    found = LabelCopyPaste(selected=False).transform(results)
+
+    masks = found["gt_masks"]
+    assert (masks.height, masks.width) == found["img"].shape[:2] == size
+    np.testing.assert_array_equal(masks.boxes(), found["gt_bboxes"].tensor)
+    area_of = dict(zip(above.ids.tolist(), above.areas.tolist(), strict=True))
+    shifts = set()
+    for mask in masks.to_ndarray().astype(bool):
+        (number,) = set(found["img"][mask][:, 2].tolist())
+        assert mask.sum() == area_of[number]
+        shift = np.argwhere(mask) - found["img"][mask][:, :2]
+        shifts |= set(map(tuple, shift.tolist()))
+    assert len(shifts) <= 1
+    if size[0] >= sizes[2] and size[1] >= sizes[3]:
+        assert len(masks) == len(above)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((5, 9), (8, 6)), ((8, 6), (5, 9))])
+def test_the_source_lies_everywhere_in_the_destination(size, wanted):
+    transform = LabelCopyPaste()
+    shifts = {transform._draw_shift(size, wanted) for _ in range(300)}
+    y, x = (
+        range(min(w - s, 0), max(w - s, 0) + 1)
+        for s, w in zip(size, wanted, strict=True)
+    )
+    assert shifts == {(i, j) for i in y for j in x}
+
+
+def test_rare_classes_are_drawn_first():
+    labels = np.array([0] * 8 + [3] * 2)
+    transform = LabelCopyPaste(class_weights=(1, 1, 20, 20), max_num_pasted=4)
+    np.random.seed(0)
+    drawn = [transform._draw_instances(labels) for _ in range(1000)]
+    # As many as the stock transform draws: 0 to 3.
+    assert {len(found) for found in drawn} == {0, 1, 2, 3}
+    firsts = [labels[found[0]] == 3 for found in drawn if len(found) == 1]
+    assert np.mean(firsts) == pytest.approx(40 / 48, abs=0.08)
+
+
+@pytest.mark.parametrize("labels", [[], [0, 0, 0], [0, 2, 0, 1, 0]])
+def test_a_class_of_weight_zero_is_never_pasted(labels):
+    rng, transform = np.random.default_rng(0), LabelCopyPaste((0, 1, 1, 1))
+    pasted = set()
+    for seed in range(20):
+        results = make_results(random_masks(rng, (20, 20), 0), False)
+        source = make_results(random_masks(rng, (20, 20), len(labels)), False)
+        source["gt_bboxes_labels"] = np.array(labels, np.int64)
+        results["mix_results"] = [source]
+        np.random.seed(seed)
+        pasted |= set(transform.transform(results)["gt_bboxes_labels"])
+    assert pasted == set(labels) - {0}
+
+
+def test_the_source_is_an_image_of_the_data_set():
+    # The stock draw includes the number of images.
+    transform = LabelCopyPaste()
+    assert {transform.get_indexes(["a", "b"]) for _ in range(50)} == {0, 1}
 
 
 def test_bitmaps_and_boxes_go_the_stock_way():

@@ -3,16 +3,20 @@
 Example::
 
     python tools/analysis/plot_curves.py work_dirs/maskrcnn_r50 -o curves.png
+    python tools/analysis/plot_curves.py work_dirs/maskrcnn_* -o backbones.svg
 
-Left: training loss (and validation loss where the run computed it). Right: segm AP50
-and mAP on the validation images. PNG, SVG or PDF by the ending of the name.
+A panel for each run shows its training loss, and its validation loss where it was
+computed (ValidationLossHook); the last panel shows segm AP50 and mAP of all runs on
+the validation images. PNG, SVG or PDF by the ending of the name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -21,11 +25,16 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
 
 from custom.errors import InputError
+from custom.report.figures import run_color
 
-LEFT = (("loss", "train", "-"), ("val/loss", "validation", "--"))
-RIGHT = (("coco/segm_mAP_50", "segm AP50", "-"), ("coco/segm_mAP", "segm mAP", "--"))
+LOSS = (("loss", "training", "-"), ("val/loss", "validation", "--"))
+AP = (("coco/segm_mAP_50", "segm AP50", "-"), ("coco/segm_mAP", "segm mAP", "--"))
+COLUMNS = 3
+FORMATS = ("png", "svg", "pdf")
 
 
 def read_scalars(run: Path) -> list[dict]:
@@ -47,6 +56,83 @@ def series(rows: list[dict], key: str) -> tuple[list, list]:
     return list(points), list(points.values())
 
 
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths of runs that tell them apart.
+
+    Raises:
+        InputError: A run is named twice.
+    """
+    parts = [path.resolve().parts for path in paths]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-length:]) for own in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError(paths[0], "a run is named twice", "Name different runs")
+
+
+def draw(runs: dict[str, list[dict]]) -> Figure:
+    """The figure of some runs, given by name with their scalars."""
+    columns = min(COLUMNS, len(runs))
+    rows = -(-len(runs) // columns)
+    if len(runs) == 1:
+        figure, (*losses, validation) = plt.subplots(1, 2, figsize=(11, 4))
+    else:
+        # The validation of all runs goes below, over the whole width.
+        figure = plt.figure(figsize=(4.4 * columns, 3.2 * (rows + 1)))
+        grid = figure.add_gridspec(rows + 1, columns)
+        losses = [
+            figure.add_subplot(grid[divmod(i, columns)]) for i in range(len(runs))
+        ]
+        validation = figure.add_subplot(grid[rows, :])
+    figure.set_layout_engine("constrained")
+    highest = 0.0
+    for number, (axis, (name, rows_of_run)) in enumerate(
+        zip(losses, runs.items(), strict=True)
+    ):
+        color = run_color(number)
+        curve = {key: series(rows_of_run, key) for key, _, _ in (*LOSS, *AP)}
+        for key, label, style in LOSS:
+            steps, values = curve[key]
+            if steps:
+                axis.plot(steps, values, style, color=color, label=label)
+                # The first steps of a run may be far above all others.
+                highest = max(highest, *np.percentile(values, [95]))
+        axis.set(title=name, xlabel="iteration", ylabel="loss")
+        for key, label, style in AP:
+            steps, values = curve[key]
+            if steps:
+                marker = "o" if len(steps) < 30 else None
+                label = f"{name}: {label}" if len(runs) > 1 else label
+                validation.plot(
+                    steps,
+                    values,
+                    style,
+                    color=color,
+                    marker=marker,
+                    markersize=4,
+                    label=label,
+                )
+    for axis in losses:
+        # One scale, or the runs could not be compared.
+        axis.set_ylim(0, 1.15 * highest or None)
+    validation.set(title="Validation", xlabel="iteration", ylabel="AP", ylim=(0, 1))
+    for axis in (*losses, validation):
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_xlim(left=0)
+        if axis.lines and (axis is not validation or len(runs) == 1):
+            axis.legend(frameon=False, fontsize=8)
+    if len(runs) > 1:
+        figure.legend(
+            *validation.get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+        )
+    return figure
+
+
 def main() -> None:
     """Read the runs and draw."""
     parser = argparse.ArgumentParser(
@@ -56,33 +142,22 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
-    for number, run in enumerate(args.runs):
-        rows = read_scalars(run)
-        name = f"{run.name}: " if len(args.runs) > 1 else ""
-        for axis, lines in zip(axes, (LEFT, RIGHT), strict=True):
-            for key, label, style in lines:
-                steps, values = series(rows, key)
-                if steps:
-                    marker = "o" if len(steps) < 30 and axis is axes[1] else None
-                    axis.plot(
-                        steps,
-                        values,
-                        style,
-                        color=f"C{number}",
-                        marker=marker,
-                        markersize=4,
-                        label=name + label,
-                    )
-    axes[0].set(xlabel="step", ylabel="loss", title="Loss")
-    axes[1].set(xlabel="step", ylabel="AP", title="Validation", ylim=(0, 1))
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(frameon=False, fontsize=8)
+    if args.out.suffix[1:] not in FORMATS:
+        raise InputError(
+            args.out, "no known ending of a picture", f"Use .{', .'.join(FORMATS)}"
+        )
+    names = names_of(args.runs)
+    runs = {n: read_scalars(run) for n, run in zip(names, args.runs, strict=True)}
+    figure = draw(runs)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=150)
-    print(f"{args.out}: curves of {len(args.runs)} run(s)")
+    temporary = args.out.with_name(f".{os.getpid()}.{args.out.name}")
+    try:
+        figure.savefig(temporary, dpi=150)
+        os.replace(temporary, args.out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    count = len(args.runs)
+    print(f"{args.out}: curves of {count} run{'s' if count > 1 else ''}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
+import itertools
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -86,9 +89,10 @@ HEAD = """# Zoo
 
 Written by `python tools/analysis/zoo.py` from the configs; do not edit.
 
+* **About**: the first sentence of the config.
 * **Inherits**: the config that it differs from, or its parts in `configs/_base_/`.
-* **Anchors**: side of the square ones in pixels, from the first level to the last, and
-  the number of aspect ratios.
+* **Anchors**: side of the square ones in pixels, from the first level to the last, the
+  number of sizes per level if it is not one, and of aspect ratios.
 * **Parameters**: all and, of these, the trainable ones. The course allows fewer than
   200 million trainable ones. In brackets: what the report counts.
 * **GFLOPs**: of one image of the size beside it, at which the config trains (landscape,
@@ -99,6 +103,7 @@ Written by `python tools/analysis/zoo.py` from the configs; do not edit.
 """
 COLUMNS = (
     "config",
+    "about",
     "inherits",
     "backbone",
     "neck",
@@ -117,6 +122,15 @@ def config_files() -> list[Path]:
     """Every config, folder by folder."""
     files = [path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts]
     return sorted(files, key=lambda path: (str(path.parent), path.name))
+
+
+def about(path: Path) -> str:
+    """The first sentence of a config's first comment."""
+    lines = itertools.takewhile(
+        lambda line: line.startswith("# "), path.read_text().splitlines()
+    )
+    text = " ".join(line.removeprefix("# ") for line in lines)
+    return text.split(". ")[0].removesuffix(".")
 
 
 def parents(path: Path) -> str:
@@ -193,9 +207,13 @@ def heads(model: ConfigDict) -> str:
 
 
 def anchors(cfg: ConfigDict) -> str:
-    """Sides of the square anchors and the number of ratios."""
+    """Sides of the square anchors, the numbers of sizes and of ratios."""
     sides = sorted(scale * stride for stride in cfg.strides for scale in cfg.scales)
-    return f"{number(sides[0])}...{number(sides[-1])}, {len(cfg.ratios)} ratios"
+    parts = [f"{number(sides[0])}...{number(sides[-1])}"]
+    if len(cfg.scales) > 1:
+        parts.append(f"{len(cfg.scales)} sizes")
+    parts.append(f"{len(cfg.ratios)} ratio{'s' if len(cfg.ratios) > 1 else ''}")
+    return ", ".join(parts)
 
 
 def optimiser(wrapper: ConfigDict) -> str:
@@ -271,24 +289,35 @@ def gflops(model, cfg: ConfigDict, size: tuple[int, int]) -> float:
     return counter.get_total_flops() / 1e9
 
 
+@functools.cache
+def cost(detector: str, size: tuple[int, int]) -> tuple[int, int, float]:
+    """(all, trainable) parameters and GFLOPs of a model, given as JSON.
+
+    Many configs differ in their data only, and share a model.
+    """
+    cfg = ConfigDict(json.loads(detector))
+    with torch.device("meta"):
+        model = MODELS.build(cfg).eval()
+    return *count_parameters(model), gflops(model, cfg, size)
+
+
 def describe(path: Path) -> dict:
     """The row of one config."""
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     detector = cfg.model.get("detector", cfg.model)  # wrapped for tiles or TTA
-    with torch.device("meta"):
-        model = MODELS.build(detector).eval()
-    total, trainable = count_parameters(model)
     said = [f"{r.parameters:,}" for r in cfg.get("report", []) if "parameters" in r]
     dataset = cfg.train_dataloader.dataset
     while "dataset" in dataset:
         dataset = dataset.dataset
     size = train_size(dataset.pipeline)
+    total, trainable, flops = cost(json.dumps(detector, sort_keys=True), size)
     name = path.relative_to(CONFIGS).with_suffix("").as_posix()
     figures = [figures_of(row) for row in cfg.get("report", [])]
     return {
         "folder": path.parent.relative_to(CONFIGS).as_posix(),
         "config": f"[{path.stem}](../configs/{name}.py)",
+        "about": about(path),
         "inherits": parents(path),
         "backbone": backbone(detector.backbone),
         "neck": neck(detector.get("neck")),
@@ -299,7 +328,7 @@ def describe(path: Path) -> dict:
         "batch": cfg.train_dataloader.batch_size,
         "parameters": f"{total:,}, {trainable:,}"
         + (f" [{', '.join(said)}]" if said else ""),
-        "GFLOPs": f"{gflops(model, detector, size):,.0f} at {size[0]}x{size[1]}",
+        "GFLOPs": f"{flops:,.0f} at {size[0]}x{size[1]}",
         "report": "; ".join(dict.fromkeys(filter(None, figures))) or "-",
         "rows": cfg.get("report", []),
     }

@@ -9,6 +9,9 @@ split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
 load_masks = dict(
     type='LoadLabelMasks',
     cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
+# A cell of which the crop shows no pixel has a box of size zero.
+drop_empty_boxes = dict(
+    type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)
 
 train_pipeline = [
     dict(type='LoadCellImage'),
@@ -20,8 +23,7 @@ train_pipeline = [
         crop_size=(1024, 1024),
         allow_negative_crop=True,
         recompute_bbox=True),
-    # A cell of which the crop shows no pixel has a box of size zero.
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False),
+    drop_empty_boxes,
     dict(
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
@@ -77,7 +79,11 @@ submission_dataloader = dict(
         data_prefix=dict(img='test_release'),
         pipeline=test_pipeline))
 
-val_evaluator = dict(type='CellCocoMetric', max_dets=1000)
+val_evaluator = [
+    dict(type='CellCocoMetric', max_dets=1000),
+    # PQ, AJI, Dice and F1 (docs/metrics.md).
+    dict(type='CellPanopticMetric', score_thr=0.5),
+]
 test_evaluator = val_evaluator
 # What tools/test.py --format-only writes.
 submission_evaluator = dict(type='Submission', file_name='test-results.json')

@@ -1,0 +1,116 @@
+"""Reading an epoch from disk: the loaders against a plain loop of tifffile.imread.
+
+Both sides decode every image and its label images once. The plain loop stops there; the
+loaders also drop alpha, turn RGB into BGR, check the ids, make them integers and find
+the boxes of all instances. The cache row compares label images alone: the released
+float64 files against the entries of custom/io/label_cache.py, which hold the same.
+
+Example::
+
+    python benchmarks/bench_reading.py --root data/hw3
+"""
+
+from __future__ import annotations
+
+from common import Case, parse_root, run_cases
+
+# isort: split
+import tempfile
+
+import numpy as np
+import tifffile
+from samples import entries
+
+from custom.io.image import read_labels
+from custom.transforms import LoadCellImage, LoadLabelMasks
+
+CACHE = tempfile.mkdtemp()
+
+
+def plain(image: bool = True, labels: bool = True):
+    """A function that reads entries with tifffile alone."""
+
+    def run(data: list[dict]) -> None:
+        for entry in data:
+            if image:
+                tifffile.imread(entry["img_path"])
+            if labels:
+                for _, path in entry["label_files"]:
+                    tifffile.imread(path)
+
+    return run
+
+
+def loaders(*steps):
+    """A function that runs transforms over entries."""
+
+    def run(data: list[dict]) -> None:
+        for entry in data:
+            results = {**entry}
+            for step in steps:
+                results = step.transform(results)
+
+    return run
+
+
+def same_content(data: list[dict]) -> bool:
+    """Whether the cache holds every pixel of every file."""
+    cached = LoadLabelMasks(CACHE)
+    for entry in data:
+        results = cached.transform({**entry})
+        masks, labels = results["gt_masks"], results["gt_bboxes_labels"]
+        for label, path in entry["label_files"]:
+            image = read_labels(path)
+            own = labels == label
+            found = np.zeros_like(image)
+            # The k-th instance of a class is the k-th of its ids.
+            for number, (y, x, patch) in zip(
+                np.unique(image)[1:], masks[own].patches(), strict=True
+            ):
+                height, width = patch.shape
+                found[y : y + height, x : x + width][patch] = number
+            if not np.array_equal(found, image):
+                return False
+    return True
+
+
+def cases(root) -> list[Case]:
+    """Images, images with labels, and labels from the cache."""
+    data = entries(root)
+    count = sum(sum(entry["counts"]) for entry in data)
+    cached = loaders(LoadLabelMasks(CACHE))
+    cached(data)  # fills the cache
+    epoch = f"read, epoch of {len(data)} images"
+    return [
+        Case(name, lambda: data, stock, ours, count, 11, 11, same, lambda d: d[:1])
+        for name, stock, ours, same in (
+            (
+                f"{epoch}: image alone",
+                plain(labels=False),
+                loaders(LoadCellImage()),
+                None,
+            ),
+            (
+                f"{epoch}: image and labels, no cache",
+                plain(),
+                loaders(LoadCellImage(), LoadLabelMasks()),
+                None,
+            ),
+            (
+                f"{epoch}: image and labels, cache",
+                plain(),
+                loaders(LoadCellImage(), LoadLabelMasks(CACHE)),
+                None,
+            ),
+            (
+                f"{epoch}: labels alone, cache",
+                plain(image=False),
+                cached,
+                lambda *_: same_content(data),
+            ),
+        )
+    ]
+
+
+if __name__ == "__main__":
+    run_cases(cases(parse_root(__doc__)))

@@ -1,0 +1,11 @@
+# ConvNeXt V2-B (arXiv 2301.00808), pre-trained and fine-tuned on ImageNet-1k.
+convnextv2_b = dict(
+    type='ConvNeXt',
+    use_grn=True,
+    drop_path_rate=0.1,
+    init_cfg=dict(
+        type='Pretrained',
+        prefix='backbone.',
+        checkpoint='https://mmassets.onedl.ai/mmclassification/v0/convnext-v2/'
+        'convnext-v2-base_fcmae-pre_3rdparty_in1k_20230104-00a70fa4.pth'))
+convnextv2_b_channels = [128, 256, 512, 1024]

@@ -1,0 +1,58 @@
+"""Images and outlines that a page holds itself."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+
+
+def image_uri(image: np.ndarray, max_side: int = 1600, quality: int = 82) -> str:
+    """An image as a ``data:`` address of a JPEG.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        max_side: A larger image is made smaller to this, in pixels.
+        quality: Of the JPEG, 0 to 100.
+    """
+    scale = max_side / max(image.shape[:2])
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
+    )
+    if not done:
+        raise ValueError(f"no JPEG of an image of shape {image.shape}")
+    return "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def outline(patch: np.ndarray, y: int, x: int, tolerance: float = 0.75) -> str:
+    """The outline of a mask as the data of an SVG path.
+
+    Args:
+        patch: (h, w) mask.
+        y: Row of its first pixel in the image.
+        x: Column of it.
+        tolerance: The line stays this near to the boundary, in pixels
+            (Douglas-Peucker).
+
+    Returns:
+        Closed polygons through the centres of the boundary's pixels, in whole pixels
+        of the image: draw them moved by half a pixel. Empty for an empty mask.
+    """
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(patch, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    parts = []
+    for contour in contours:
+        points = cv2.approxPolyDP(contour, tolerance, closed=True)[:, 0].astype(int)
+        steps = np.diff(points, axis=0).ravel()
+        # A minus sign separates as well as a space does.
+        moves = " ".join(map(str, steps)).replace(" -", "-")
+        start_x, start_y = points[0] + (x, y)
+        parts.append(f"M{start_x} {start_y}" + (f"l{moves}" if moves else "") + "z")
+    return "".join(parts)

@@ -1,0 +1,212 @@
+"""The champion, its ingredients, and the ablations that each have one of them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.hub import get_config
+from mmengine.registry import init_default_scope
+
+from custom.hooks.model_budget_hook import count_parameters
+from custom.structures import LabelMasks
+from tests.configs.test_all_configs import CONFIGS, shrink
+
+CELL = CONFIGS / "cell"
+CHAMPION = CELL / "champion/cascade_convnextv2-b.py"
+TRAIN = "train_dataloader.dataset"
+# What each ablation changes in the front door.
+CHANGES = {
+    "anchors-32-512": {"model.rpn_head.anchor_generator.scales"},
+    "anchors-8-192": {"model.rpn_head.anchor_generator.scales"},
+    "anchors-square": {"model.rpn_head.anchor_generator.ratios"},
+    "anchors-8-192-square": {
+        "model.rpn_head.anchor_generator.scales",
+        "model.rpn_head.anchor_generator.ratios",
+    },
+    "copy-paste": {TRAIN},
+    "copy-paste-rare": {TRAIN},
+    "dets-100": {"model.test_cfg.rcnn.max_per_img"},
+    "dihedral": {f"{TRAIN}.pipeline"},
+    "ema": {"custom_hooks"},
+    "hed-jitter": {f"{TRAIN}.pipeline"},
+    "no-negative-crops": {f"{TRAIN}.pipeline", f"{TRAIN}.filter_cfg"},
+    "no-scale-jitter": {f"{TRAIN}.pipeline"},
+    "repeat-factor": {TRAIN},
+    "score-0.001": {"model.test_cfg.rcnn.score_thr"},
+    "score-0.5": {"model.test_cfg.rcnn.score_thr"},
+    "tiles": {"model.type", "model.tile_size", "model.overlap"},
+}
+RUN = (
+    "model",
+    "train_dataloader",
+    "val_dataloader",
+    "submission_dataloader",
+    "custom_hooks",
+    "optim_wrapper",
+    "param_scheduler",
+    "train_cfg",
+)
+
+
+def differences(old, new, name: str = "") -> set[str]:
+    """The names of the values in which two configs differ; a data set counts as one."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return set() if old == new else {name}
+    if name == TRAIN and old.type != new.type:
+        return {name}
+    return set().union(
+        *(
+            differences(old.get(k), new.get(k), f"{name}.{k}".lstrip("."))
+            for k in {*old, *new}
+        )
+    )
+
+
+@cache
+def load(name: str) -> ConfigDict:
+    """What decides how a config trains and predicts."""
+    cfg = Config.fromfile(CELL / f"{name}.py")
+    return ConfigDict({key: cfg[key] for key in RUN})
+
+
+def steps(pipeline: list) -> list[str]:
+    return [step.type for step in pipeline]
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_ablation_changes_one_thing(name):
+    changed = differences(load("maskrcnn_r50"), load(f"ablations/maskrcnn_r50_{name}"))
+    assert changed == CHANGES[name]
+
+
+def test_every_ablation_is_in_the_list():
+    names = {path.stem for path in (CELL / "ablations").glob("*.py")}
+    assert names == {f"maskrcnn_r50_{n}" for n in CHANGES} | {"cascade-maskrcnn_r50"}
+
+
+def test_the_cascade_is_the_stock_one_but_for_cells():
+    found = load("ablations/cascade-maskrcnn_r50").model
+    stock = get_config("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py").model
+    for head in stock.roi_head.bbox_head:
+        head.num_classes = 4
+    stock.roi_head.mask_head.update(num_classes=4, type="RoIFCNMaskHead")
+    # Where it comes from is noted in it.
+    assert differences(stock, found) - {"_scope_"} == {
+        "backbone.init_cfg.checkpoint",
+        "rpn_head.anchor_generator.scales",
+        "test_cfg.rpn.nms_pre",
+        "test_cfg.rpn.max_per_img",
+        "test_cfg.rcnn.score_thr",
+        "test_cfg.rcnn.max_per_img",
+    }
+    # The parts that are not the cascade's are those of the front door.
+    plain = load("maskrcnn_r50").model
+    for part in ("backbone", "neck", "data_preprocessor", "test_cfg"):
+        assert found[part] == plain[part]
+    assert found.rpn_head.anchor_generator == plain.rpn_head.anchor_generator
+
+
+def test_the_champion_has_every_ingredient():
+    cfg, cascade = (
+        load("champion/cascade_convnextv2-b"),
+        load("ablations/cascade-maskrcnn_r50"),
+    )
+    mixed = cfg.train_dataloader.dataset
+    balanced, cells = mixed.dataset, mixed.dataset.dataset
+    assert [d.type for d in (mixed, balanced, cells)] == [
+        "MultiImageMixDataset",
+        "ClassBalancedDataset",
+        "CellDataset",
+    ]
+    assert steps([*cells.pipeline, *mixed.pipeline]) == [
+        "LoadCellImage",
+        "LoadLabelMasks",
+        "RandomScale",
+        "RandomCrop",
+        "FilterAnnotations",
+        "RandomDihedral",
+        "LabelCopyPaste",
+        "FilterAnnotations",
+        "RandomHEDJitter",
+        "PackDetInputs",
+    ]
+    scale, crop = cells.pipeline[2:4]
+    assert tuple(scale.factor_range) == (0.5, 2.0) and crop.allow_negative_crop
+    weights = mixed.pipeline[0].class_weights
+    assert min(weights[2:]) > max(weights[:2])
+    assert cfg.custom_hooks[-1].type == "EMAHook"
+    assert cfg.model.roi_head == cascade.model.roi_head
+    tiles = load("champion/cascade_convnextv2-b_tiles")
+    assert differences(cfg, tiles) == CHANGES["tiles"]
+
+
+def test_the_champion_is_within_the_courses_limit():
+    cfg = Config.fromfile(CHAMPION)
+    init_default_scope(cfg.default_scope)
+    with torch.device("meta"):
+        total, trainable = count_parameters(MODELS.build(cfg.model))
+    assert total == trainable < 200_000_000
+    # 88.6 million of the backbone, three box heads and three mask heads.
+    assert trainable == 140_726_065
+
+
+@pytest.fixture
+def cascade(tiny_root, monkeypatch) -> Config:
+    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
+    monkeypatch.setenv("CELL_LABEL_CACHE", str(tiny_root.parent / "cache"))
+    cfg = Config.fromfile(CELL / "ablations/cascade-maskrcnn_r50.py")
+    init_default_scope(cfg.default_scope)
+    shrink(cfg)
+    return cfg
+
+
+def test_a_batch_without_cells_trains_the_cascade(cascade):
+    dataset = DATASETS.build(cascade.train_dataloader.dataset)
+    sample = dataset[0]
+    gt = sample["data_samples"].gt_instances
+    empty = gt[torch.zeros(len(gt), dtype=torch.bool)]
+    assert isinstance(empty.masks, LabelMasks) and len(empty.masks) == 0
+    sample["data_samples"].gt_instances = empty
+    torch.manual_seed(0)
+    model = MODELS.build(cascade.model).train()
+    data = model.data_preprocessor(pseudo_collate([sample, sample]), training=True)
+    total, parts = model.parse_losses(model(**data, mode="loss"))
+    assert all(value.isfinite() for value in parts.values())
+    # There is something to learn: background.
+    assert parts["loss_rpn_cls"] > 0 and parts["s2.loss_cls"] > 0
+    assert all(parts[f"s{i}.loss_mask"] == 0 for i in range(3))
+    total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    # Every trained parameter takes part: distributed training waits for all of them.
+    unused = {
+        n for n, p in model.named_parameters() if p.requires_grad and p.grad is None
+    }
+    assert not unused
+
+
+def test_crops_without_cells_come_and_can_be_left_out(tiny_root, monkeypatch):
+    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
+    monkeypatch.setenv("CELL_LABEL_CACHE", str(tiny_root.parent / "cache"))
+    counts = {}
+    for name in ("maskrcnn_r50", "ablations/maskrcnn_r50_no-negative-crops"):
+        cfg = Config.fromfile(CELL / f"{name}.py")
+        init_default_scope(cfg.default_scope)
+        for step in cfg.train_dataloader.dataset.pipeline:
+            if step.type == "RandomCrop":
+                step.crop_size = (6, 6)
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        np.random.seed(0)
+        counts[name] = [
+            len(dataset[i % len(dataset)]["data_samples"].gt_instances)
+            for i in range(40)
+        ]
+    with_empty, without = counts.values()
+    assert 0 in with_empty and max(with_empty) > 0
+    assert 0 not in without

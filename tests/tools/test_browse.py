@@ -1,0 +1,50 @@
+"""The picture of training samples shows what the pipeline gives."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+TOOL = "tools/data/browse.py"
+
+
+@pytest.fixture
+def config(repo, tiny_root, tmp_path_factory, monkeypatch) -> str:
+    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
+    monkeypatch.setenv("CELL_LABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    return str(repo / "configs/demo/maskrcnn_r18-slim.py")
+
+
+def test_picture_has_contours_in_class_colours(run_tool, config, tmp_path):
+    out = tmp_path / "new" / "samples.png"
+    said = run_tool(TOOL, config, "-o", out, "--count", 3)
+    assert f"{out}: 3 training samples after augmentation" in said
+    assert [path.name for path in out.parent.iterdir()] == ["samples.png"]
+    image = cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2RGB)
+    pixels = image.reshape(-1, 3).astype(int)
+    for color in ((0, 158, 115), (240, 228, 66)):  # the two common classes
+        assert (np.abs(pixels - color).max(1) < 30).sum() > 50
+
+
+def test_the_seed_decides_what_is_drawn(run_tool, config, tmp_path):
+    drawn = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / f"{name}.png"
+        run_tool(TOOL, config, "-o", out, "--count", 2, "--seed", seed)
+        drawn.append(cv2.imread(str(out)))
+    assert np.array_equal(drawn[0], drawn[1])
+    assert drawn[0].shape != drawn[2].shape or not np.array_equal(drawn[0], drawn[2])
+
+
+def test_what_is_refused(run_tool, config, tmp_path):
+    mine = tmp_path / "mine.png"
+    mine.write_text("mine")
+    with pytest.raises(SystemExit, match="it exists already"):
+        run_tool(TOOL, config, "-o", mine)
+    with pytest.raises(SystemExit, match="no kind of picture"):
+        run_tool(TOOL, config, "-o", tmp_path / "samples.doc")
+    with pytest.raises(SystemExit):
+        run_tool(TOOL, config, "-o", tmp_path / "samples.png", "--count", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.png"]
+    assert mine.read_text() == "mine"

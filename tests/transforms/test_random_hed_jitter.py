@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.color import hed2rgb, rgb2hed
+
+from custom.transforms import RandomHEDJitter
+from custom.transforms.random_hed_jitter import jitter
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    alpha=st.tuples(*[st.floats(0.7, 1.3)] * 3),
+    beta=st.tuples(*[st.floats(-0.05, 0.05)] * 3),
+)
+def test_equals_scikit_image_where_no_stain_is_negative(seed, alpha, beta):
+    stains = np.random.default_rng(seed).uniform(0.002, 0.12, (20, 30, 3))
+    rgb = np.round(255 * hed2rgb(stains)).astype(np.uint8)
+    wanted = rgb2hed(rgb) * alpha + beta
+    # scikit-image sets negative stains to 0, and the pixel is another one then.
+    kept = (rgb2hed(rgb) > 0).all(axis=-1) & (rgb > 0).all(axis=-1)
+    wanted = np.round(255 * hed2rgb(wanted))
+    found = jitter(rgb[..., ::-1].copy(), alpha, beta)[..., ::-1].astype(int)
+    assert kept.mean() > 0.9
+    # Numbers of single precision may be rounded to the other side.
+    assert np.abs(found - wanted)[kept].max() <= 1
+    assert (found != wanted)[kept].mean() < 0.01
+
+
+def test_no_jitter_changes_no_pixel():
+    found = RandomHEDJitter(sigma=0.0, shift=0.0)({"img": IMAGE})["img"]
+    np.testing.assert_array_equal(found, IMAGE)
+
+
+def test_more_of_all_stains_is_darker_and_background_without_shift_stays():
+    white = np.full((4, 4, 3), 255, np.uint8)
+    assert (jitter(white, [1.3, 0.7, 1.1], [0, 0, 0]) == 255).all()
+    assert (jitter(IMAGE, [1, 1, 1], [0.01, 0.01, 0.01]) <= IMAGE).all()
+    # One level more or less in a dark pixel must not show in the other channels.
+    dark = np.array([[[0, 60, 90], [1, 60, 90]]], np.uint8)
+    first, second = jitter(dark, [1.1, 0.9, 1.0], [0, 0, 0])[0].astype(int)
+    assert np.abs(first - second).max() <= 8
+
+
+def test_draws_each_stain_anew_within_the_limits_and_keeps_its_input():
+    transform, before = RandomHEDJitter(sigma=0.2, shift=0.01), IMAGE.copy()
+    np.random.seed(0)
+    draws = [transform._draw() for _ in range(99)]
+    alphas, betas = (np.array(d) for d in zip(*draws, strict=True))
+    assert alphas.shape == betas.shape == (99, 3)
+    assert 0.8 <= alphas.min() < 0.82 and 1.18 < alphas.max() <= 1.2
+    assert -0.01 <= betas.min() < -0.009 and 0.009 < betas.max() <= 0.01
+    assert abs(np.corrcoef(alphas.T) - np.eye(3)).max() < 0.3
+    transform({"img": IMAGE})
+    np.testing.assert_array_equal(IMAGE, before)
