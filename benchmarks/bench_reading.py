@@ -1,9 +1,10 @@
 """Reading an epoch from disk: the loaders against a plain loop of tifffile.imread.
 
-Both sides decode every image and its label images once. The plain loop stops there; the
-loaders also drop alpha, turn RGB into BGR, check the ids, make them integers and find
-the boxes of all instances. The cache row compares label images alone: the released
-float64 files against the entries of custom/io/label_cache.py, which hold the same.
+Both sides decode every image and its label images once. The plain loop stops there. Our
+decoding also drops alpha, checks the ids and makes them integers; the loaders then turn
+RGB into BGR, lay the classes into one plane and find the boxes of all instances. The
+last row compares label images alone: the released float64 files against the entries of
+custom/io/label_cache.py, which hold the same.
 
 Example::
 
@@ -21,7 +22,7 @@ import numpy as np
 import tifffile
 from samples import entries
 
-from custom.io.image import read_labels
+from custom.io.image import read_image, read_labels
 from custom.transforms import LoadCellImage, LoadLabelMasks
 
 CACHE = tempfile.mkdtemp()
@@ -39,6 +40,14 @@ def plain(image: bool = True, labels: bool = True):
                     tifffile.imread(path)
 
     return run
+
+
+def decode(data: list[dict]) -> None:
+    """Read entries as the loaders do, before they gather instances."""
+    for entry in data:
+        read_image(entry["img_path"])
+        for _, path in entry["label_files"]:
+            read_labels(path)
 
 
 def loaders(*steps):
@@ -90,6 +99,7 @@ def cases(root) -> list[Case]:
                 loaders(LoadCellImage()),
                 None,
             ),
+            (f"{epoch}: decode and check alone", plain(), decode, None),
             (
                 f"{epoch}: image and labels, no cache",
                 plain(),

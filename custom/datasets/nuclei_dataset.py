@@ -36,7 +36,7 @@ class NucleiDataset(CellDataset):
     METAINFO: ClassVar[dict] = {"classes": ("nucleus",), "palette": PALETTE[:1]}
 
     def __init__(self, *args, cache_dir: str, **kwargs) -> None:
-        if not cache_dir:
+        if cache_dir in ("", "none"):
             cache_dir = tempfile.mkdtemp(prefix="mmcell-")
             atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
         self.cache_dir = cache_dir

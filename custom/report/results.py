@@ -137,8 +137,8 @@ def confusion(analysis: Analysis) -> Chart:
     return chart(
         figure,
         "Confusion matrix of classes",
-        "Matched at mask IoU 0.5 whatever the class. A row is what the cells are, a "
-        "column what they were predicted as; shades are shares of a row.",
+        "Matched at mask IoU 0.5, first within a class, then across. A row is what the "
+        "cells are, a column what they were predicted as; shades are shares of a row.",
     )
 
 

@@ -24,11 +24,12 @@ class LoadLabelMasks(BaseTransform):
 
     Args:
         cache_dir: Folder of cached label images, see
-            :func:`custom.io.label_cache.read_label_masks`; empty or None for none.
+            :func:`custom.io.label_cache.read_label_masks`; None or ``'none'`` for no
+            cache (an environment variable cannot say None).
     """
 
     def __init__(self, cache_dir: str | None = None) -> None:
-        self.cache_dir = cache_dir
+        self.cache_dir = None if cache_dir == "none" else cache_dir
 
     def transform(self, results: dict) -> dict:
         """Add the instances to ``results``."""

@@ -96,6 +96,17 @@ def test_absorbance_of_white_gray_and_black():
     np.testing.assert_allclose(found, [[[0, np.log10(2), np.log10(256)]]], rtol=1e-6)
 
 
+def test_what_patches_vary_in_together_counts_little():
+    """Patches vary along (1, 1); images that differ across it are far apart."""
+    rng = np.random.default_rng(0)
+    along = np.array([[1.0, 1.0]])
+    spread = [rng.normal(0, 1, (50, 1)) @ along + rng.normal(0, 0.2, (50, 2))
+              for _ in range(3)]  # fmt: skip
+    points = signatures([spread[0], spread[1] + [3, 3], spread[2] + [3, -3]])
+    near, far = np.linalg.norm(points[1:] - points[0], axis=1)
+    assert far > 2 * near
+
+
 @many
 @given(st.integers(0, 99), st.floats(0.01, 100))
 def test_signatures_do_not_depend_on_the_units_of_features(seed, factor):

@@ -78,9 +78,9 @@ def test_ignored_predictions_change_no_average_precision(iou_type):
     gt[2:10, 2:10], gt[2:10, 20:28] = 1, 2
     extra[25:33, 5:20] = True
     cells = [(gt == 1, 0, 0.5), (gt == 2, 1, 0.6)]
-    # Two regions that touch: the mask lies half in each of them.
+    # The mask lies in two regions, in neither by half.
     regions = np.zeros((40, 40), int)
-    regions[24:34, 4:12], regions[24:34, 12:22] = 1, 2
+    regions[24:34, 4:12], regions[24:34, 13:20] = 1, 2
 
     def ap50(predictions, ignored):
         metric = CellCocoMetric(iou_types=(iou_type,))

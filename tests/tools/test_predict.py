@@ -43,10 +43,10 @@ def checkpoint(repo, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def image(tiny_root, tmp_path_factory):
-    """A test image four times side by side, 96 x 96 of it."""
+    """A test image again and again side by side, 96 x 96 of it."""
     pixels = read_image(sorted((tiny_root / "test_release").glob("*.tif"))[0])
     path = tmp_path_factory.mktemp("image") / "cells.tif"
-    tifffile.imwrite(path, np.tile(pixels, (2, 2, 1))[:96, :96], photometric="rgb")
+    tifffile.imwrite(path, np.tile(pixels, (3, 3, 1))[:96, :96], photometric="rgb")
     return path
 
 

@@ -5,7 +5,8 @@
 # name of a rule (custom/datasets/splits.py).
 data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
 split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
-# Compact copies of the label images, made at first use; CELL_LABEL_CACHE= for none.
+# Compact copies of the label images, made at first use; CELL_LABEL_CACHE=none
+# for no copies.
 load_masks = dict(
     type='LoadLabelMasks',
     cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
