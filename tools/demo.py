@@ -57,7 +57,7 @@ def check_submission(path: Path) -> int:
 
 
 def main() -> None:
-    """Make data, train, evaluate, submit, draw."""
+    """Make data, train, evaluate, submit, report, draw."""
     start = time.monotonic()
     # A new folder each time: nothing is overwritten.
     work_dir = next(
@@ -73,8 +73,8 @@ def main() -> None:
     step("submission", "tools/test.py", CONFIG, checkpoint, "--format-only")
     submission = max((ROOT / work_dir).glob("*/submission.zip"))
     count = check_submission(submission)
-    curves, pictures = work_dir / "curves.png", work_dir / "predictions.png"
-    step("curves", "tools/analysis/plot_curves.py", str(work_dir), "-o", str(curves))
+    report, pictures = work_dir / "report.html", work_dir / "predictions.png"
+    step("report", "tools/report.py", str(work_dir), "-o", str(report))
     step(
         "pictures",
         "tools/analysis/show_predictions.py",
@@ -96,7 +96,7 @@ def main() -> None:
         f"run           {work_dir}\n"
         f"checkpoint    {checkpoint}\n"
         f"submission    {submission.relative_to(ROOT)}, checked, {count} detections\n"
-        f"curves        {curves}\n"
+        f"report        {report}\n"
         f"pictures      {pictures}"
     )
 

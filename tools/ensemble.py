@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--eval", action="store_true", help="evaluate on labelled images")
     what.add_argument("--format-only", action="store_true", help="write the submission")
     parser.add_argument("--method", choices=METHODS, default="wbf")
-    parser.add_argument("--iou-thr", type=float, default=0.5)
+    parser.add_argument("--iou-thr", type=float, default=0.55)
     parser.add_argument(
         "--mask-iou", action="store_true", help="overlap of masks, not of boxes"
     )

@@ -175,8 +175,7 @@ class TileMerger:
     def __init__(
         self, grid: TileGrid, border: int = 2, band: int = 2, agree: float = 0.5
     ) -> None:
-        self.grid, self.band, self.agree = grid, band, agree
-        self.border = min(border, grid.overlap)
+        self.grid, self.border, self.band, self.agree = grid, border, band, agree
         empty = BoxMasks.from_patches([], grid.size)
         nothing = Detections(
             np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), empty

@@ -199,6 +199,15 @@ def test_a_piece_of_a_whole_cell_goes_even_if_it_scores_higher():
     assert merged([(51, 20, 60, 31, 0.9, 1)], [whole]) == [whole]
 
 
+def test_a_piece_of_a_whole_cell_goes_even_if_its_own_tile_owns_its_middle():
+    # Two blobs and a bridge: the left tile sees one blob, which lies in its core.
+    labels = np.zeros((60, 100), np.int32)
+    labels[20:40, 42:48] = labels[20, 42:70] = labels[20:40, 60:70] = 1
+    classes, scores = np.zeros(2, int), np.array([0, 0.5])
+    found = through_tiles(labels, classes, scores, GRID)
+    assert_identity(labels, classes, scores, found)
+
+
 def test_a_piece_that_touches_two_whole_cells_does_not_join_them():
     cells = [(52, 10, 70, 20, 0.8, 1), (52, 20, 70, 30, 0.7, 1)]
     assert merged([(52, 11, 60, 29, 0.9, 1)], cells) == cells
