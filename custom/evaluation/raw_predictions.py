@@ -80,6 +80,42 @@ class RawPredictions:
     images: list[RawImage]
     info: dict
 
+    @classmethod
+    def join(
+        cls, parts: Sequence[RawPredictions], sources: Sequence[str | Path]
+    ) -> RawPredictions:
+        """Those of several models, such as the folds, each on images of its own.
+
+        Args:
+            parts: One or more.
+            sources: Their files, for messages.
+
+        Raises:
+            InputError: Classes or settings differ, or an image is in two of them.
+        """
+        first = parts[0]
+        seen: set[str] = set()
+        for part, source in zip(parts, sources, strict=True):
+            keys = ("rcnn", "max_dets")
+            if part.classes != first.classes or any(
+                part.info.get(key) != first.info.get(key) for key in keys
+            ):
+                raise InputError(
+                    source,
+                    f"its classes or test_cfg are not those of {sources[0]}",
+                    "Join raw predictions of one config",
+                )
+            names = {image.name for image in part.images}
+            if twice := names & seen:
+                raise InputError(
+                    source,
+                    f"{min(twice)} is in another file too",
+                    "Give each image once",
+                )
+            seen |= names
+        images = [image for part in parts for image in part.images]
+        return cls(first.classes, images, first.info)
+
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
         path = Path(path)

@@ -144,6 +144,21 @@ def test_raw_file_gives_back_every_bit_and_bad_ones_are_refused(tmp_path):
         RawPredictions.load(tmp_path / "other.npz")
 
 
+def test_raw_files_of_folds_are_joined_unless_they_do_not_fit():
+    (one, _), (two, _) = raw_scene(0), raw_scene(1)
+    for image in two.images:
+        image.name = f"other {image.name}"
+    joined = RawPredictions.join([one, two], ["a.npz", "b.npz"])
+    assert joined.images == one.images + two.images
+    for bad, reason in (
+        (one, "b.npz: image0 is in another file too"),
+        (replace(two, classes=("x",)), "b.npz: its classes or test_cfg"),
+        (replace(two, info={"rcnn": {}, "max_dets": 7}), "b.npz: its classes or test"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            RawPredictions.join([one, bad], ["a.npz", "b.npz"])
+
+
 @pytest.fixture(scope="module")
 def model(repo) -> torch.nn.Module:
     """The demo model with random weights and few proposals."""

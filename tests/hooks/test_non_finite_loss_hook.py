@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import socket
+from datetime import timedelta
 
 import pytest
 import torch
@@ -127,7 +128,11 @@ def test_gradients_of_an_accumulation_wait_for_the_next_step(tmp_path):
 
 def _two_processes(rank: int, port: int) -> None:
     torch.distributed.init_process_group(
-        "gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank
+        "gloo",
+        f"tcp://127.0.0.1:{port}",
+        timeout=timedelta(seconds=100),  # who waits in vain shall fail
+        world_size=2,
+        rank=rank,
     )
     torch.manual_seed(0)
     model = MMDistributedDataParallel(Toy(), device_ids=None)

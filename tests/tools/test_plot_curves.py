@@ -7,7 +7,7 @@ import json
 import pytest
 
 from custom.errors import InputError
-from tools.analysis.plot_curves import draw, names_of
+from tools.analysis.plot_curves import draw, names_of, read_scalars
 
 TOOL = "tools/analysis/plot_curves.py"
 
@@ -61,3 +61,9 @@ def test_names_tell_runs_apart(runs):
     assert names_of([first, third]) == [f"{first.parent.name}/r50", "deep/r50"]
     with pytest.raises(InputError, match="named twice"):
         names_of([first, first])
+
+
+def test_half_a_line_of_a_killed_run_is_left_out(runs):
+    (log,) = runs[0].glob("*/vis_data/scalars.json")
+    log.write_text(log.read_text() + '{"loss": 0.1, "st')
+    assert read_scalars(runs[0]) == rows(1)

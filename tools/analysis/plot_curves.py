@@ -13,6 +13,7 @@ the validation images. PNG, SVG or PDF by the ending of the name.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -40,11 +41,16 @@ FORMATS = ("png", "svg", "pdf")
 def read_scalars(run: Path) -> list[dict]:
     """The scalars of a run in order; a resumed run has several logs.
 
+    A run that was killed may have left half a line at the end of its log.
+
     Raises:
         InputError: There are none.
     """
-    files = sorted(run.glob("*/vis_data/scalars.json"))
-    rows = [json.loads(line) for file in files for line in file.open()]
+    rows = []
+    for file in sorted(run.glob("*/vis_data/scalars.json")):
+        for line in file.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
     if not rows:
         raise InputError(run, "it holds no scalars", "Name the work dir of a run")
     return rows
