@@ -15,7 +15,7 @@ demo: setup  ## train, evaluate and submit on synthetic data, minutes on a CPU
 
 # Two workers of one thread each: OpenMP's waiting threads would fight for the cores.
 test: setup lint  ## all tests
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 
 lint: setup  ## style
 	@$(RUN) -m ruff check .
