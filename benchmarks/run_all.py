@@ -10,8 +10,10 @@ The rows of docs/performance.md are this table.
 from __future__ import annotations
 
 import bench_eval
+import bench_fusion
 import bench_loading
 import bench_metrics
+import bench_reading
 import bench_rle
 import bench_targets
 from common import parse_root, run_cases
@@ -21,7 +23,15 @@ from terminaltables import GithubFlavoredMarkdownTable
 def main() -> None:
     """Measure all cases in one process."""
     root = parse_root(__doc__)
-    modules = (bench_rle, bench_targets, bench_eval, bench_metrics, bench_loading)
+    modules = (
+        bench_rle,
+        bench_targets,
+        bench_eval,
+        bench_metrics,
+        bench_fusion,
+        bench_loading,
+        bench_reading,
+    )
     rows = run_cases([case for module in modules for case in module.cases(root)])
     columns = ["case", "instances", "stock_s", "ours_s", "speedup", "stock_mb"]
     columns += ["ours_mb", "same"]
