@@ -15,7 +15,7 @@ from .image import as_rgb, check_colours, is_tiff, read_image, tiff_page
 
 # Strips and tiles of a TIFF: of the largest that are decoded, and of those kept.
 _MAX_SEGMENT_BYTES = 1 << 28
-_CACHE_BYTES = 1 << 28
+_CACHE_BYTES = 1 << 26
 # A width or height above this is a broken header: a whole slide has 2^17 or so.
 _MAX_PIXELS = 1 << 40
 _HAS_TABLES = (6, 7, 33007, 34892)  # JPEG
@@ -25,7 +25,7 @@ class ImageRegions:
     """An image of which rectangles are read.
 
     Of a TIFF (also Aperio's .svs, or the first level of a pyramid) only the strips or
-    tiles are decoded that a rectangle touches; the last of them are kept, up to 256
+    tiles are decoded that a rectangle touches; the last of them are kept, up to 64
     MiB, so that a row of rectangles decodes each strip once. Any other image is read
     whole, up to 2^28 pixels.
 

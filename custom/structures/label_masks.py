@@ -464,16 +464,9 @@ class LabelMasks(BaseInstanceMasks):
         boxes = np.zeros((len(self), 4), np.float32)
         for index, plane in enumerate(self._array()):
             own = np.flatnonzero(self.plane_of == index)
-            if not len(own) or not plane.size:
-                continue
-            plane, ids = _small_ids(plane, self.ids[own])
-            table = [(0, 0, 0, 0)]
-            table += [
-                (s[1].start, s[0].start, s[1].stop, s[0].stop) if s else table[0]
-                for s in ndimage.find_objects(plane)
-            ]
-            present = ids < len(table)
-            boxes[own[present]] = np.array(table, np.float32)[ids[present]]
+            present, found, _ = _find_instances(plane)
+            own = own[np.isin(self.ids[own], present)]
+            boxes[own] = found[np.searchsorted(present, self.ids[own])]
         return boxes
 
     def get_bboxes(self, dst_type="hbox"):
