@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -47,6 +46,7 @@ from custom.evaluation import (
 )
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
+from custom.io.whole_file import whole_file
 from custom.runs import checkpoint_of_run, folds_of, split_of_run
 
 
@@ -339,9 +339,8 @@ def main() -> None:
     print(f"{out}/predictions.json: {len(members)} members fused by {args.method}")
     if args.eval:
         figures = evaluate_predictions(cfg, fused)
-        part = out / f".metrics.json.{os.getpid()}"
-        part.write_text(json.dumps(figures, indent=1) + "\n")
-        os.replace(part, out / "metrics.json")
+        with whole_file(out / "metrics.json") as part:
+            part.write_text(json.dumps(figures, indent=1) + "\n")
         for key in ("mAP_50", "mAP", "mAP_75"):
             print(f"segm {key}: {figures.get(f'coco/segm_{key}', -1):.4f}")
         print(f"{out}/metrics.json: all figures")

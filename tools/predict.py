@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from custom.errors import InputError
 from custom.inference.large_image import Found, predict_regions
 from custom.inference.tiles import Detections, TileGrid
 from custom.io.regions import ImageRegions
+from custom.io.whole_file import whole_file
 from custom.runs import set_tta
 from custom.structures.rle import to_json
 
@@ -203,19 +203,13 @@ def write_coco(
         "categories": [{"id": i, "name": c} for i, c in enumerate(names, 1)],
         "annotations": [],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w") as file:
-            file.write(json.dumps(head)[:-2])
-            separator = "\n"
-            for annotation in _annotations(found):
-                file.write(separator + json.dumps(annotation))
-                separator = ",\n"
-            file.write("]}\n")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as part, part.open("w") as file:
+        file.write(json.dumps(head)[:-2])
+        separator = "\n"
+        for annotation in _annotations(found):
+            file.write(separator + json.dumps(annotation))
+            separator = ",\n"
+        file.write("]}\n")
 
 
 def _annotations(found: Detections) -> Iterator[dict]:

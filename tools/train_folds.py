@@ -40,6 +40,7 @@ from custom.datasets.splits import (
     patients_from_names,
 )
 from custom.errors import InputError
+from custom.io.whole_file import whole_file
 from custom.runs import (
     checkpoint_of_run,
     folds_of,
@@ -253,9 +254,8 @@ def main() -> None:
 
 def write(record: dict, path: Path) -> None:
     """Write JSON, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(part, path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{path}: the figures")
 
 

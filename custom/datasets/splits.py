@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from custom.errors import InputError
+from custom.io.sources import TCGA_PATIENT
+from custom.io.whole_file import whole_file
 
 from .stain import stain_clusters
 
-# The first three fields of a TCGA barcode name the patient:
-# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
-_TCGA_PATIENT = re.compile(r"TCGA-\w{2}-\w{4}")
 _NAME = re.compile(
     r"(?:(?P<share>random|stratified|grouped|stain)_(?P<train>\d+)-(?P<val>\d+)"
     r"|(?P<fold_rule>kfold|grouped-kfold)_(?P<folds>\d+)-(?P<fold>\d+))"
@@ -52,11 +50,8 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Write the split as JSON, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(temporary, path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -282,7 +277,7 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
     Raises:
         InputError: A name carries none.
     """
-    found = {name: _TCGA_PATIENT.search(name) for name in names}
+    found = {name: TCGA_PATIENT.search(name) for name in names}
     without = [name for name, match in found.items() if match is None]
     if without:
         raise InputError(

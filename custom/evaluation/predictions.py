@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from custom.errors import InputError
+from custom.io.json_file import write_json
 from custom.structures.rle import as_rles, decode_runs, to_json
 
 FILE_NAME = "predictions.json"
@@ -155,13 +155,7 @@ class Predictions:
             "categories": [{"id": i, "name": c} for i, c in enumerate(self.classes, 1)],
             "annotations": annotations,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            part.write_text(json.dumps(data))
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_json(data, path)
 
 
 @METRICS.register_module()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from custom.errors import InputError
+from custom.io.whole_file import whole_file
 from custom.structures import RoIMasks
 
 FILE_NAME = "raw.npz"
@@ -118,7 +118,6 @@ class RawPredictions:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        path = Path(path)
         meta = {
             "info": self.info,
             "classes": self.classes,
@@ -128,13 +127,8 @@ class RawPredictions:
             key: np.concatenate([getattr(image, key) for image in self.images])
             for key in ("labels", "scores", "boxes", "probs")
         }
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, meta=json.dumps(meta), **columns)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with whole_file(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, meta=json.dumps(meta), **columns)
 
     @classmethod
     def load(cls, path: str | Path) -> RawPredictions:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from custom.errors import InputError
+
+from .whole_file import whole_file
 
 # Python needs some ten times as much memory as the text.
 _MAX_BYTES = 1 << 30
@@ -38,11 +39,5 @@ def _refuse(name: str) -> None:
 
 def write_json(data: object, path: str | Path) -> None:
     """Write a JSON file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(data))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(data))

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from .annotated import IGNORE, Annotated, Item, Source
 from .image import TIFF_SUFFIXES, image_size, read_image, read_labels
 from .patches import paint
 from .sources import check_names
+from .whole_file import whole_file
 
 #: The classes of the course's task.
 CELL_CLASSES = ("class1", "class2", "class3", "class4")
@@ -120,10 +120,11 @@ class LayoutWriter:
         rows = [(r["name"], r["patient"]) for r in records if "patient" in r]
         if not rows:
             return
-        temporary = out / f".patients.csv.{os.getpid()}"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole_file(out / "patients.csv") as part,
+            part.open("w", newline="", encoding="utf-8") as file,
+        ):
             csv.writer(file).writerows([("name", "patient"), *sorted(rows)])
-        os.replace(temporary, out / "patients.csv")
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from custom.io.whole_file import whole_file
 
 # Parts of the names of Mask R-CNN v2 (torchvision/models/detection/mask_rcnn.py and the
 # modules that it builds) and what MMDetection calls them.
@@ -118,8 +119,6 @@ def with_own_names(path: Path, in_channels: int) -> Path:
     target = folder / f"{path.stem}_mmdet-{in_channels}ch.pth"
     if path.exists() and not target.exists():
         state = torch.load(path, "cpu", weights_only=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        torch.save(rename_mask_rcnn_v2(state, in_channels), temporary)
-        os.replace(temporary, target)
+        with whole_file(target) as part:
+            torch.save(rename_mask_rcnn_v2(state, in_channels), part)
     return target

@@ -12,7 +12,6 @@ the first and imports the second::
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from custom.errors import InputError
+from custom.io.whole_file import whole_file
 
 from .theme import PLOTLY_TEMPLATES
 
@@ -109,10 +109,5 @@ def write_page(html: str, path: str | Path) -> None:
     """
     path = Path(path)
     guard_page(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as part:
+        part.write_text(html, encoding="utf-8")

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from custom.errors import InputError
+from custom.io.whole_file import whole_file
 from custom.report.figures import run_color
 
 LOSS = (("loss", "training", "-"), ("val/loss", "validation", "--"))
@@ -155,13 +155,8 @@ def main() -> None:
     names = names_of(args.runs)
     runs = {n: read_scalars(run) for n, run in zip(names, args.runs, strict=True)}
     figure = draw(runs)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{os.getpid()}.{args.out.name}")
-    try:
-        figure.savefig(temporary, dpi=150)
-        os.replace(temporary, args.out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(args.out) as part:
+        figure.savefig(part, dpi=150)
     count = len(args.runs)
     print(f"{args.out}: curves of {count} run{'s' if count > 1 else ''}")
 

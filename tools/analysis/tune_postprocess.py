@@ -31,6 +31,7 @@ from custom.datasets.splits import make_split
 from custom.errors import InputError
 from custom.evaluation import RawPredictions, evaluate_predictions, labelled_images
 from custom.evaluation.tuning import Truth, Tuner, value_of
+from custom.io.whole_file import whole_file
 from custom.structures.rle import as_rles
 
 
@@ -131,10 +132,8 @@ def write_config(out: Path, base: Path, settings: dict, note: str) -> None:
     base = os.path.relpath(base.absolute(), out.absolute().parent)
     body = ["model = dict(", "    test_cfg=dict(", "        rcnn=dict("]
     text = "\n".join([f"_base_ = {base!r}", "", *body, *lines])
-    part = out.with_name(f".{out.name}.{os.getpid()}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text(f"{head}{text.removesuffix(',')}))){os.linesep}")
-    os.replace(part, out)
+    with whole_file(out) as part:
+        part.write_text(f"{head}{text.removesuffix(',')})))\n")
 
 
 def main() -> None:

@@ -15,7 +15,6 @@ import ast
 import functools
 import itertools
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from custom.hooks.model_budget_hook import count_parameters
+from custom.io.whole_file import whole_file
 
 CONFIGS = ROOT / "configs"
 # The tables of the reports, row by row, so that none can be forgotten.
@@ -398,10 +398,8 @@ def main() -> None:
     args = parser.parse_args()
     files = config_files()
     text = write([describe(path) for path in tqdm(files, unit="config")])
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{args.out.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, args.out)
+    with whole_file(args.out) as part:
+        part.write_text(text)
     print(f"{args.out}: {len(files)} configs")
 
 

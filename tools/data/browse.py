@@ -10,7 +10,6 @@ Contours have the colours of the classes; thin boxes are the boxes the network l
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from mmengine.registry import init_default_scope
 from tqdm import trange
 
 from custom.errors import InputError
+from custom.io.whole_file import whole_file
 from custom.visualization import draw_contours
 
 
@@ -97,10 +97,8 @@ def main() -> None:
         ncols=len(classes),
         frameon=False,
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{os.getpid()}.{args.out.name}")
-    figure.savefig(temporary, dpi=110)
-    os.replace(temporary, args.out)
+    with whole_file(args.out) as part:
+        figure.savefig(part, dpi=110)
     print(f"{args.out}: {args.count} training samples after augmentation")
 
 
