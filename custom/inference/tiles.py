@@ -37,8 +37,8 @@ class TileGrid:
     Args:
         size: (H, W) of the image.
         tile: Side of a tile in pixels, or (h, w).
-        overlap: Pixels that neighbours share at least; objects up to this size are
-            seen whole by a tile.
+        overlap: Pixels that neighbours share at least; objects up to this size, less
+            twice the border of :class:`TileMerger`, are seen whole by a tile.
 
     Raises:
         InputError: The overlap is not between 1 and the tile less one.

@@ -527,32 +527,35 @@ class LabelMasks(BaseInstanceMasks):
 def _find_instances(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """The ids of a label image, where they are, and how many pixels they have.
 
-    By the runs of equal pixels, of which there are few: half the time of
+    By the runs of equal pixels, of which there are few: a third of the time of
     :func:`scipy.ndimage.find_objects`, which handles each pixel.
 
     Returns:
         (n,) int64 ids, ascending; (n, 4) float32 boxes; pixels that are not 0.
     """
-    pixels = image.ravel()
-    if not pixels.any():
-        return np.zeros(0, np.int64), np.zeros((0, 4), np.float32), 0
+    pixels, width = image.ravel(), image.shape[1]
     edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    starts = np.concatenate([[0], edges])
-    ends = np.concatenate([edges, [pixels.size]])
-    inside = pixels[starts] != 0
-    starts, ends = starts[inside], ends[inside]
-    order = np.argsort(pixels[starts], kind="stable")
-    starts, ends = starts[order], ends[order]
+    starts = np.append(0, edges)[: pixels.size]
     ids = pixels[starts]
+    inside = np.flatnonzero(ids)
+    if not len(inside):
+        return np.zeros(0, np.int64), np.zeros((0, 4), np.float32), 0
+    lasts = np.append(starts[1:], pixels.size) - 1
+    ids = ids[inside]
+    # NumPy sorts 16 bits by radix, several times faster than 32.
+    small = ids.max() <= np.iinfo(np.uint16).max
+    order = np.argsort(ids.astype(np.uint16) if small else ids, kind="stable")
+    inside, ids = inside[order], ids[order]
     first = np.flatnonzero(np.diff(ids, prepend=0))
-    top, left = np.divmod(starts, image.shape[1])
-    bottom, right = np.divmod(ends - 1, image.shape[1])
+    start, last = starts[inside], lasts[inside]
+    top, bottom = start // width, last // width
+    left, right = start - top * width, last - bottom * width
     # A run that goes on in the next row touches both sides.
-    left[top < bottom], right[top < bottom] = 0, image.shape[1] - 1
+    left[top < bottom], right[top < bottom] = 0, width - 1
     boxes = [np.minimum.reduceat(side, first) for side in (left, top)]
     boxes += [np.maximum.reduceat(side, first) + 1 for side in (right, bottom)]
     found = np.stack(boxes, 1).astype(np.float32)
-    return ids[first].astype(np.int64), found, int((ends - starts).sum())
+    return ids[first].astype(np.int64), found, int((last - start + 1).sum())
 
 
 def _renumber(image: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:

@@ -97,8 +97,9 @@ def test_an_oracle_finds_the_same_with_views_as_without(seed, names, fusion, fac
 def test_views_and_tiles_together_are_the_identity_for_an_oracle(
     seed, names, tile, share, batch
 ):
-    # Larger than every object: each is whole in a tile, and its 28x28 mask exact.
-    overlap = 30 + int(share * (tile - 45))
+    # Every object is whole in a tile, away from its border by the two pixels within
+    # which it would be a piece: then its 28x28 mask is exact, that of a piece is not.
+    overlap = 28 + 2 * 2 + int(share * (tile - 45))
     labels = cells(seed)
     expected = by_score(plain(data_of(labels))[0])
     model = MaskTTAModel(module=OracleDetector(tile, overlap, batch))
