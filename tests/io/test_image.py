@@ -181,6 +181,35 @@ def test_load_cell_image_passes_max_value_on(tmp_path):
         assert (results["img"] == level).all()
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    kind=st.sampled_from([(), (2,), (3,), (4,)]),
+    dtype=st.sampled_from([np.uint8, np.uint16]),
+    predictor=st.booleans(),
+    rows=st.integers(1, 40),
+    byteorder=st.sampled_from("<>"),
+    alpha=st.sampled_from(["unassalpha", "assocalpha"]),
+    noise=st.integers(1, 255),
+)
+def test_lzw_is_read_as_without_compression(
+    tmp_path_factory, kind, dtype, predictor, rows, byteorder, alpha, noise
+):
+    folder = tmp_path_factory.mktemp("lzw")
+    image = np.random.default_rng(noise).integers(0, noise + 1, (37, 29, *kind), dtype)
+    kwargs = {
+        "photometric": "rgb" if kind in ((3,), (4,)) else "minisblack",
+        "planarconfig": "contig" if kind else None,
+        "extrasamples": [alpha] if kind in ((2,), (4,)) else None,
+        "rowsperstrip": rows,
+        "byteorder": byteorder,
+    }
+    lzw = write_tiff(
+        folder / "lzw.tif", image, compression="lzw", predictor=predictor, **kwargs
+    )
+    plain = write_tiff(folder / "plain.tif", image, **kwargs)
+    np.testing.assert_array_equal(read_image(lzw), read_image(plain))
+
+
 def test_real_regions_equal_what_tifffile_reads(hw3):
     for name in ("TCGA-2Z-A9JG-01Z-00-DX1_2", "TCGA-5P-A9K0_3"):
         path = hw3 / "train" / name / "image.tif"
