@@ -20,7 +20,7 @@ memory, with its defaults for merging (pip install --no-deps sahi).
 
 from __future__ import annotations
 
-from common import ROOT, Case, peak_mb  # first: it sets up OpenMP and the path
+from common import Case, peak_mb  # first: it sets up OpenMP and the path
 
 # isort: split
 import argparse
@@ -34,14 +34,13 @@ import cv2
 import numpy as np
 import tifffile
 import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from custom.inference.large_image import predict_regions
 from custom.inference.tiles import TileGrid
 from custom.io.regions import ImageRegions
 from custom.structures import RoIMasks
+from custom.trained_model import TrainedModel, read_model
 
 PITCH = 40  # a cell in each square of this side: dense, and none touches another
 FILE_TILE = 512
@@ -104,14 +103,7 @@ def stub(tiles: list[np.ndarray]):
 
 def network(config: str, checkpoint: str):
     """The network of a config, as tools/predict.py runs it."""
-    spec = importlib.util.spec_from_file_location("predict", ROOT / "tools/predict.py")
-    predict = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(predict)
-    init_default_scope("mmdet")
-    cfg = Config.fromfile(config)
-    cfg.model.backbone.init_cfg = None
-    steps = cfg.submission_dataloader.dataset.pipeline[1:]
-    return predict.Predictor(cfg.model, checkpoint, steps)
+    return TrainedModel(read_model(config, checkpoint))
 
 
 def in_tiles(path: Path, predict, tile: int, overlap: int) -> np.ndarray:

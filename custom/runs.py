@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
 
 from custom.errors import InputError
+from custom.io.checkpoint_file import is_whole, read_checkpoint
 
 
 def guard_work_dir(work_dir: str | Path) -> None:
@@ -40,16 +44,69 @@ def split_of_run(work_dir: str | Path) -> str | None:
     return str(path) if path.exists() else None
 
 
+def config_of_run(work_dir: str | Path) -> Path:
+    """The resolved config that a run was trained with.
+
+    Testing writes its config into the folder of the run, too; that of the training is
+    beside its scalars.
+
+    Raises:
+        InputError: There is none.
+    """
+    for scalars in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
+        config = scalars.with_name("config.py")
+        if config.exists():
+            return config
+    raise InputError(work_dir, "it holds no training run", "Name the work dir of a run")
+
+
 def last_checkpoint(work_dir: str | Path) -> tuple[Path, int] | None:
-    """The newest checkpoint of a run and its iteration or epoch, if there is one."""
+    """The newest whole checkpoint of a run and its iteration or epoch, if there is one.
+
+    Damaged ones are named on the screen; the best are none that training goes on from.
+    """
     work_dir = Path(work_dir)
-    try:
-        # The path in it is that of the day when it was written.
-        path = work_dir / Path((work_dir / "last_checkpoint").read_text()).name
-    except FileNotFoundError:
-        return None
-    number = re.fullmatch(r"(?:iter|epoch)_(\d+)", path.stem)
-    return (path, int(number[1])) if number and path.is_file() else None
+    pattern = re.compile(r"(?:iter|epoch)_(\d+)(?:-iter_(\d+))?\.pth")
+    found = {}
+    for path in work_dir.glob("*.pth"):
+        if match := pattern.fullmatch(path.name):
+            found[path] = [int(number or 0) for number in match.groups()]
+    paths = sorted(found, key=found.get, reverse=True)
+    with suppress(FileNotFoundError):
+        # It may name an older one, if a run went back. The folder in it is that of the
+        # day when it was written.
+        named = work_dir / Path((work_dir / "last_checkpoint").read_text()).name
+        paths.sort(key=lambda path: path != named)
+    for path in paths:
+        if is_whole(path):
+            return path, found[path][0]
+        print(f"{path} is damaged")
+    return None
+
+
+def resume(cfg: Config, source: str) -> None:
+    """Make a config go on from a checkpoint of its run.
+
+    A run that has none, because it was ended before the first, starts from the
+    beginning.
+
+    Args:
+        cfg: With its ``work_dir``.
+        source: A checkpoint, or ``auto`` for :func:`last_checkpoint`.
+
+    Raises:
+        InputError: The checkpoint cannot be used.
+    """
+    if (split := split_of_run(cfg.work_dir)) is not None:
+        set_split(cfg, split)
+    if source != "auto":
+        read_checkpoint(source, "meta")
+    elif last := last_checkpoint(cfg.work_dir):
+        source = str(last[0])
+    else:
+        print(f"{cfg.work_dir} holds no whole checkpoint: from the beginning")
+        return
+    cfg.resume, cfg.load_from = True, source
 
 
 def checkpoint_of_run(work_dir: str | Path) -> Path:
@@ -77,6 +134,23 @@ def set_split(cfg: Config, split: str) -> None:
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         for dataset in labelled_datasets(cfg.get(name) or {}):
             dataset.split = split
+
+
+def set_data_root(cfg: Config, given: Path | None, recorded: str | None) -> None:
+    """Make every labelled data set of a config look for its images where they are.
+
+    Args:
+        cfg: The config of a run.
+        given: Where they are, if the user says so.
+        recorded: Where they were at the run, for configs that name a relative folder
+            and are read elsewhere.
+    """
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        for dataset in labelled_datasets(cfg.get(name) or {}):
+            root = Path(dataset.data_root)
+            if not root.is_dir() and recorded is not None:
+                root = Path(recorded)
+            dataset.data_root = str(given or root)
 
 
 def labelled_datasets(loader: dict) -> list[dict]:
@@ -149,17 +223,44 @@ def _rescaled(resize: dict, factor: float) -> dict:
 
 
 def join_cpu_processes(cfg: Config) -> None:
-    """Start torchrun's process group with gloo where there is no GPU.
+    """Start the process group of torchrun or Slurm with gloo where there is no GPU.
 
     MMEngine's launchers select a CUDA device before anything else, which a CPU machine
-    does not have; a process group that is there already is taken as it is.
+    does not have; a process group that is there already is taken as it is. A process
+    waits for the others for ``env_cfg.dist_cfg.timeout`` seconds, as with a GPU.
     """
-    if cfg.launcher != "pytorch" or torch.cuda.is_available():
+    if cfg.launcher not in ("pytorch", "slurm") or torch.cuda.is_available():
         return
-    torch.distributed.init_process_group("gloo")
+    if cfg.launcher == "slurm":
+        os.environ.update(slurm_environment())
+    settings = (cfg.get("env_cfg") or {}).get("dist_cfg") or {}
+    timeout = settings.get("timeout")
+    torch.distributed.init_process_group(
+        "gloo", timeout=timeout and timedelta(seconds=timeout)
+    )
     cfg.model_wrapper_cfg = {
         "type": "MMDistributedDataParallel",
         "device_ids": None,
         "broadcast_buffers": False,
         "find_unused_parameters": cfg.get("find_unused_parameters", False),
     }
+
+
+def slurm_environment() -> dict[str, str]:
+    """What torchrun would have set, from what ``srun`` sets; as MMEngine does it."""
+    known = os.environ
+    found = {
+        "RANK": known["SLURM_PROCID"],
+        "WORLD_SIZE": known["SLURM_NTASKS"],
+        "LOCAL_RANK": known["SLURM_LOCALID"],
+        "MASTER_PORT": known.get("MASTER_PORT", "29500"),
+    }
+    if "MASTER_ADDR" not in known:
+        hosts = subprocess.run(
+            ["scontrol", "show", "hostnames", known["SLURM_NODELIST"]],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found["MASTER_ADDR"] = hosts.stdout.split()[0]
+    return found

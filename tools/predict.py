@@ -1,44 +1,46 @@
-"""Predict images of any size, such as whole slides, and write COCO JSON.
+"""Segment the cells of images with a trained model and write what other programs open.
 
-Example::
+Examples::
 
-    python tools/predict.py CONFIG CHECKPOINT slide.tif more/*.png -o predictions
+    python tools/predict.py work_dirs/RUN slide.svs more/ "scans/**/*.tif" -o OUT
+    python tools/predict.py model.pt slide.svs -o OUT --save geojson csv labels overlay
+    python tools/predict.py CONFIG CHECKPOINT image.png -o OUT --score-thr 0 --save coco
+    torchrun --nproc_per_node 4 tools/predict.py RUN slides -o OUT --launcher pytorch
 
-Writes <OUT>/<name of the image>.json for each image: a COCO data set with scores, which
-tools/ensemble.py and others read. An image larger than a tile is read and predicted
-tile by tile, so that memory follows the tile and the cells that were found; TIFFs are
-never read whole. A tile goes through the config's test pipeline as if it was an image.
+A folder means all images in it, a TIFF of several pages one image for each. An image
+larger than a tile is read and predicted tile by tile, so that memory follows the tile
+and the cells that were found. Beside the files of each image OUT/summary.csv counts the
+cells of all images. Images that are finished already are skipped, so the same command
+goes on where it was stopped; an image that fails does not stop the others, is listed at
+the end, and makes the exit status 1. docs/predict.md says more.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tools/test.py
 
-import numpy as np
 import torch
-from mmengine.config import Config, DictAction
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.config import DictAction
 from tqdm import tqdm
 
 from custom.errors import InputError
-from custom.inference.large_image import Found, predict_regions
-from custom.inference.tiles import Detections, TileGrid
-from custom.io.regions import ImageRegions
-from custom.io.whole_file import whole_file
-from custom.runs import set_tta
-from custom.structures.rle import to_json
+from custom.inference import Segmenter
+from custom.inference.outputs import KINDS, check_kinds, write_files
+from custom.inference.result_folder import ResultFolder
+from custom.inference.segmenter import TILE_SIZE
+from custom.io.image_inputs import ImageInput, find_images
+from custom.runs import slurm_environment
 
-TILE_SIZE = 768
-# Detections that are written at once; bounds the memory.
-WRITE_AT_ONCE = 4096
+# How long a process waits for the others at the end; slides take hours.
+_PATIENCE = timedelta(days=30)
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,196 +48,233 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", type=Path, help="checkpoint file")
-    parser.add_argument("images", type=Path, nargs="+", help="image files")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="run folder, exported file, or config followed by its checkpoint",
+    )
+    parser.add_argument(
+        "images", metavar="INPUT", nargs="+", help="image files, folders, patterns"
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder")
     parser.add_argument(
-        "--tile-size",
+        "--save",
+        nargs="+",
+        choices=KINDS,
+        default=["overlay", "geojson", "csv"],
+        help="what to write; default: %(default)s",
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.5,
+        help="leave out cells below this score; default: %(default)s",
+    )
+    parser.add_argument(
+        "--region",
+        type=_region,
+        metavar="X,Y,WIDTH,HEIGHT",
+        help="only this part of each image, in pixels",
+    )
+    parser.add_argument(
+        "--mpp", type=float, help="micrometres per pixel; default: what the file says"
+    )
+    parser.add_argument(
+        "--tile",
         type=int,
-        help=f"side of a tile in pixels; default: the config's, or {TILE_SIZE}",
+        help="side of a tile in pixels, a larger image is cut; default: the model's, "
+        f"or {TILE_SIZE}",
     )
     parser.add_argument(
         "--overlap",
         type=int,
-        help="pixels that tiles share; default: the config's, or a fourth of the tile",
+        help="pixels that tiles share; default: the model's, or a fourth of the tile",
     )
-    parser.add_argument("--batch", type=int, default=1, help="tiles at once")
+    parser.add_argument("--batch-size", type=int, default=1, help="tiles at once")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation")
+    parser.add_argument("--amp", action="store_true", help="half precision, on a GPU")
     parser.add_argument("--device", help="default: the GPU if there is one")
+    parser.add_argument(
+        "--radius",
+        type=float,
+        default=100,
+        help="neighbours are counted within this many pixels; default: %(default)s",
+    )
+    parser.add_argument(
+        "--radius-um",
+        type=float,
+        default=50,
+        help="and within this many micrometres; default: %(default)s",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
         action=DictAction,
         help="settings that replace the config's: key=value, lists as key=[a,b]",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm"],
+        default="none",
+        help="who starts the processes that share the images",
+    )
+    args = parser.parse_args()
+    args.checkpoint = None
+    if args.model.endswith(".py"):
+        args.checkpoint = args.images.pop(0)
+        if not args.images:
+            parser.error("after a config come its checkpoint and the images")
+    return args
+
+
+def _region(text: str) -> tuple[int, ...]:
+    try:
+        x, y, width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,WIDTH,HEIGHT") from None
+    return x, y, width, height
 
 
 def main() -> None:
     """Check what can be checked, then predict image by image."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
-    if not args.checkpoint.is_file():
-        raise InputError(
-            args.checkpoint,
-            "the checkpoint does not exist",
-            "Check the name, or train first",
-        )
-    tile = args.tile_size or cfg.model.get("tile_size", TILE_SIZE)
-    overlap = args.overlap
-    if overlap is None:
-        same = tile == cfg.model.get("tile_size")
-        overlap = cfg.model.overlap if same else tile // 4
-    TileGrid((1, 1), tile, overlap)
-    targets = _targets(args.images, args.out)
-    if "tile_size" in cfg.model:  # each tile is one image for the model
-        cfg.model.update(tile_size=tile, overlap=overlap)
+    check_kinds(args.save)
+    images = find_images(args.images, leave_out=args.out)
+    rank, world = join_processes(args.launcher)
+    device = args.device
+    if device is None and world > 1 and torch.cuda.is_available():
+        local = int(os.environ["LOCAL_RANK"])
+        device = f"cuda:{local % torch.cuda.device_count()}"
+    segmenter = Segmenter(
+        args.model,
+        args.checkpoint,
+        device=device,
+        amp=args.amp,
+        batch_size=args.batch_size,
+        score_thr=args.score_thr,
+        tile=args.tile,
+        overlap=args.overlap,
+        tta=args.tta,
+        options=args.cfg_options,
+    )
+    folder = ResultFolder(args.out, args.save, segmenter.class_names)
+    if rank == 0:
+        folder.begin(images, settings_of(args, segmenter))
+    if world > 1:
+        (images,) = exchange(images)[:1]
+    # Each process has its own images by their order, whatever is finished already: they
+    # need not talk to each other, and one that dies leaves only its own undone.
+    own = images[rank::world]
+    failures = predict(args, segmenter, folder, own, quiet=rank > 0)
+    folder.write_summary()
+    if world > 1:
+        failures = [failure for part in exchange(failures) for failure in part]
+    if rank == 0:
+        report(folder, images, failures)
+    if failures:
+        sys.exit(1)
 
-    init_default_scope("mmdet")
-    cfg.test_dataloader = cfg.submission_dataloader
-    cfg.model.backbone.init_cfg = None
-    if args.tta:
-        set_tta(cfg)
-    load, *steps = cfg.test_dataloader.dataset.pipeline
-    predictor = Predictor(cfg.model, args.checkpoint, steps, args.device)
-    settings = {k: v for k, v in load.items() if k == "max_value"}
-    for path, target in targets.items():
-        with ImageRegions(path, **settings) as image:
-            grid = TileGrid(image.size, tile, overlap)
-            batches = [
-                range(i, min(i + args.batch, len(grid)))
-                for i in range(0, len(grid), args.batch)
+
+def join_processes(launcher: str) -> tuple[int, int]:
+    """This process's number and how many there are.
+
+    They wait for each other at the start, and at the end, so that none is stopped by
+    its launcher because another one has listed a bad image and gone.
+    """
+    if launcher == "none":
+        return 0, 1
+    if launcher == "slurm":
+        os.environ.update(slurm_environment())
+    torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def settings_of(args: argparse.Namespace, segmenter: Segmenter) -> dict:
+    """What results depend on beside the image."""
+    names = ("score_thr", "region", "mpp", "tta", "amp", "radius", "radius_um")
+    return {
+        "model": segmenter.info["digest"],
+        "tile": segmenter.tile,
+        "overlap": segmenter.overlap,
+        **{name: getattr(args, name) for name in names},
+    }
+
+
+def predict(
+    args: argparse.Namespace,
+    segmenter: Segmenter,
+    folder: ResultFolder,
+    images: list[ImageInput],
+    quiet: bool,
+) -> list[str]:
+    """Predict the images that are not finished; returns those that failed, and why."""
+    failures: list[str] = []
+    bar = tqdm(images, unit="image", delay=1, disable=quiet or len(images) == 1)
+    for image in bar:
+        if folder.is_finished(image):
+            continue
+        try:
+            found = segmenter(
+                image.path,
+                region=args.region,
+                page=image.page,
+                mpp=args.mpp,
+                name=image.name,
+                progress=not quiet,
+            )
+            files = [
+                file
+                for kind in args.save
+                for file in write_files(
+                    kind, found, folder.base(image), args.radius, args.radius_um
+                )
             ]
-            progress = tqdm(batches, desc=path.name, unit="batch", delay=1)
-            found = predict_regions(image, grid, progress, predictor)
-            info = {
-                "config": args.config,
-                "checkpoint": str(args.checkpoint),
-                "split": None,
-                "subset": "test",
-            }
-            write_coco(target, path.name, image.size, found, predictor.classes, info)
-        print(f"{target}: {len(found)} cells in {len(grid)} tiles of {path}")
+            folder.finish(image, found.summary(), files)
+        except InputError as error:
+            if folder.holds(error.source):  # no image would fare better
+                raise
+            page = "" if str(image) == error.source else f"{image}: "
+            failures.append(f"{page}{error}")
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            remedy = "Use a smaller --tile or --batch-size, or a --region"
+            failures.append(f"{image}: out of memory ({error}). {remedy}.")
+        except Exception as error:  # hours of other images may follow
+            traceback.print_exc()
+            failures.append(f"{image}: {error!r}")
+        else:
+            tqdm.write(f"{image}: {describe(found.counts())}")
+    return failures
 
 
-def _targets(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The file to write for each image.
+def describe(counts: dict[str, int]) -> str:
+    """Counts in words."""
+    classes = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{sum(counts.values())} cells ({classes})"
+
+
+def exchange(mine: list) -> list[list]:
+    """What each process has, in their order; waits for all.
 
     Raises:
-        InputError: An image is missing, two have one name, or a file exists.
+        InputError: A process has died.
     """
-    targets: dict[Path, Path] = {}
-    for path in images:
-        if not path.is_file():
-            raise InputError(path, "the image does not exist", "Check the name")
-        target = out / f"{path.stem}.json"
-        if target in targets.values():
-            raise InputError(
-                path,
-                f"another image would be written to {target} as well",
-                "Give images of one name one after another, to different folders",
-            )
-        if target.exists():
-            raise InputError(target, "it exists already", "Choose another folder")
-        targets[path] = target
-    return targets
+    found: list = [None] * torch.distributed.get_world_size()
+    try:
+        torch.distributed.all_gather_object(found, mine)
+    except RuntimeError:
+        raise InputError(
+            "another process",
+            "it has ended before its images were finished",
+            "The same command again predicts what is missing",
+        ) from None
+    return found
 
 
-class Predictor:
-    """A trained model that takes tiles.
-
-    Args:
-        model: Config of the model.
-        checkpoint: Its weights; their metainfo names the classes.
-        pipeline: The steps of the test pipeline after loading.
-        device: Where to run; default: the GPU if there is one.
-    """
-
-    def __init__(
-        self, model: dict, checkpoint: Path, pipeline: list, device: str | None = None
-    ) -> None:
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = MODELS.build(model).to(device).eval()
-        meta = load_checkpoint(
-            self.model, str(checkpoint), map_location="cpu", logger="silent"
-        ).get("meta", {})
-        self.classes = meta.get("dataset_meta", {}).get("classes")
-        self.pipeline = Compose(pipeline)
-
-    @torch.no_grad()
-    def __call__(self, tiles: list[np.ndarray]) -> Iterator[Found]:
-        """Predict (h, w, 3) uint8 RGB tiles."""
-        batch = []
-        for tile in tiles:
-            size = tile.shape[:2]
-            image = np.ascontiguousarray(tile[:, :, ::-1])  # BGR, as LoadCellImage
-            batch.append(
-                self.pipeline({"img": image, "img_shape": size, "ori_shape": size})
-            )
-        for sample in self.model.test_step(pseudo_collate(batch)):
-            pred = sample.pred_instances
-            columns = (pred.bboxes, pred.scores, pred.labels)
-            yield *(column.cpu().numpy() for column in columns), pred.masks
-
-
-def write_coco(
-    path: Path,
-    name: str,
-    size: tuple[int, int],
-    found: Detections,
-    classes: Sequence[str] | None,
-    info: dict,
-) -> None:
-    """Write the detections of one image, whole or not at all.
-
-    The file is that of :class:`custom.evaluation.Predictions`, written part by part:
-    the cells of a slide are too many to be a list of dicts.
-    """
-    names = classes or [
-        f"class{i + 1}" for i in range(max(found.labels, default=0) + 1)
-    ]
-    head = {
-        "info": info,
-        "images": [{"id": 1, "file_name": name, "height": size[0], "width": size[1]}],
-        "categories": [{"id": i, "name": c} for i, c in enumerate(names, 1)],
-        "annotations": [],
-    }
-    with whole_file(path) as part, part.open("w") as file:
-        file.write(json.dumps(head)[:-2])
-        separator = "\n"
-        for annotation in _annotations(found):
-            file.write(separator + json.dumps(annotation))
-            separator = ",\n"
-        file.write("]}\n")
-
-
-def _annotations(found: Detections) -> Iterator[dict]:
-    for start in range(0, len(found), WRITE_AT_ONCE):
-        chunk = found[np.arange(start, min(start + WRITE_AT_ONCE, len(found)))]
-        boxes = np.concatenate(
-            [chunk.boxes[:, :2], chunk.boxes[:, 2:] - chunk.boxes[:, :2]], axis=1
-        )
-        columns = zip(
-            boxes.round(2).tolist(),
-            chunk.scores.tolist(),
-            chunk.labels.tolist(),
-            chunk.masks.areas.tolist(),
-            chunk.masks.to_rle(),
-            strict=True,
-        )
-        for i, (box, score, label, area, rle) in enumerate(columns, start + 1):
-            yield {
-                "id": i,
-                "image_id": 1,
-                "category_id": label + 1,
-                "score": score,
-                "bbox": box,
-                "area": area,
-                "segmentation": to_json(rle),
-            }
+def report(folder: ResultFolder, images: list[ImageInput], failures: list[str]) -> None:
+    """Say what is where, and what failed."""
+    print(f"{len(images) - len(failures)} of {len(images)} images are in {folder.root}")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
 
 
 if __name__ == "__main__":

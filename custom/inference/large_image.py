@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from custom.io.regions import ImageRegions
+from custom.io.pixels import Pixels
 from custom.structures import RoIMasks
 
 from .tiles import Detections, TileGrid, TileMerger
@@ -16,7 +16,7 @@ Found = tuple[np.ndarray, np.ndarray, np.ndarray, RoIMasks]
 
 
 def predict_regions(
-    image: ImageRegions,
+    image: Pixels,
     grid: TileGrid,
     batches: Iterable[Sequence[int]],
     predict: Callable[[list[np.ndarray]], Iterable[Found]],

@@ -149,6 +149,25 @@ class GeoJsonWriter:
         """Nothing is left to do."""
 
 
+def detection_feature(
+    patch: Patch, name: str, color: Sequence[int], measurements: dict[str, float]
+) -> dict:
+    """A detection with its colour and numbers, as QuPath writes it from 0.4 on.
+
+    See ``QuPathTypeAdapters`` in QuPath's source.
+
+    Args:
+        patch: Its pixels.
+        name: Of its class.
+        color: RGB of the class.
+        measurements: Shown in QuPath's table of measurements.
+    """
+    feature = _feature(name, patch)
+    feature["properties"]["classification"]["color"] = [int(c) for c in color]
+    feature["properties"]["measurements"] = measurements
+    return feature
+
+
 def _feature(name: str, patch: Patch) -> dict:
     polygons = [[ring.tolist() for ring in rings] for rings in trace(*patch)]
     if len(polygons) == 1:

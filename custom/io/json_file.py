@@ -10,7 +10,7 @@ from custom.errors import InputError
 from .whole_file import whole_file
 
 # Python needs some ten times as much memory as the text.
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 
 
 def read_json(path: str | Path) -> object:
@@ -22,7 +22,7 @@ def read_json(path: str | Path) -> object:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise InputError(path, "larger than 1 GiB", "Divide it")
         return json.loads(path.read_bytes(), parse_constant=_refuse)
     except InputError:
@@ -37,7 +37,7 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def write_json(data: object, path: str | Path) -> None:
-    """Write a JSON file, whole or not at all."""
+def write_json(data: object, path: str | Path, indent: int | None = None) -> None:
+    """Write a JSON file, whole or not at all; with ``indent`` for people to read."""
     with whole_file(path) as part:
-        part.write_text(json.dumps(data))
+        part.write_text(json.dumps(data, indent=indent))

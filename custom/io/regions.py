@@ -32,6 +32,7 @@ class ImageRegions:
     Args:
         path: The image; of the types that :func:`custom.io.image.read_image` takes.
         max_value: The value of a 16-bit image that becomes 255.
+        page: Of a TIFF, from 0; None if it must not have others.
 
     Attributes:
         size: (H, W) in pixels.
@@ -41,22 +42,24 @@ class ImageRegions:
             regions and too large to be read whole.
     """
 
-    def __init__(self, path: str | Path, max_value: int = 65_535) -> None:
+    def __init__(
+        self, path: str | Path, max_value: int = 65_535, page: int | None = None
+    ) -> None:
         self.path, self.max_value = Path(path), max_value
         self._whole = self._file = None
         if not is_tiff(path):
             self._whole = read_image(path, max_value)
             self.size = self._whole.shape[:2]
             return
-        with tiff_page(path, _MAX_PIXELS) as page:
-            check_colours(path, page)
-            height = page.tilelength if page.is_tiled else page.rowsperstrip
-            width = page.tilewidth if page.is_tiled else page.imagewidth
-            self.size = (int(page.imagelength), int(page.imagewidth))
+        with tiff_page(path, _MAX_PIXELS, page) as ifd:
+            check_colours(path, ifd)
+            height = ifd.tilelength if ifd.is_tiled else ifd.rowsperstrip
+            width = ifd.tilewidth if ifd.is_tiled else ifd.imagewidth
+            self.size = (int(ifd.imagelength), int(ifd.imagewidth))
             self._shape = (int(height), int(width))
-            decoded = height * width * page.dtype.itemsize
-            if page.planarconfig == 1:
-                decoded *= page.samplesperpixel
+            decoded = height * width * ifd.dtype.itemsize
+            if ifd.planarconfig == 1:
+                decoded *= ifd.samplesperpixel
             if decoded > _MAX_SEGMENT_BYTES:
                 raise InputError(
                     path,
@@ -65,7 +68,7 @@ class ImageRegions:
                     "Save it in tiles of 256x256 or 512x512 pixels",
                 )
         self._file = tifffile.TiffFile(path)
-        self._page = self._file.pages[0]
+        self._page = self._file.pages[page or 0]
         self._cache: OrderedDict[int, tuple] = OrderedDict()
         self._cached = 0
 

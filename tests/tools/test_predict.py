@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import struct
+import zlib
 
 import cv2
 import numpy as np
+import pandas
 import pytest
 import tifffile
 import torch
@@ -16,6 +20,7 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
 from custom.evaluation import read_predictions
+from custom.inference.outputs import files_of
 from custom.io.image import read_image
 from tests.oracle_detector import by_score, data_of
 
@@ -25,6 +30,8 @@ OPTIONS = (
     "model.test_cfg.rcnn.max_per_img=10",
     "model.test_cfg.rpn.max_per_img=20",
 )
+CLASSES = ("class1", "class2", "class3", "class4")
+KINDS = ("overlay", "labels", "geojson", "coco", "csv")
 SMALL_TILES = ("model.tile_size=64", "model.overlap=16", "model.tile_batch=3")
 
 
@@ -52,18 +59,18 @@ def image(tiny_root, tmp_path_factory):
 
 def predict(run_tool, config, checkpoint, *arguments):
     return run_tool(
-        "tools/predict.py", config, checkpoint, *arguments, "--cfg-options", *OPTIONS
-    )
+        "tools/predict.py", config, checkpoint, *arguments, "--score-thr", 0,
+        "--cfg-options", *OPTIONS,
+    )  # fmt: skip
 
 
 def test_tiles_of_a_file_give_what_the_tiled_model_gives(
     repo, run_tool, checkpoint, image, tmp_path
 ):
-    said = predict(
-        run_tool, DEMO, checkpoint, image, "-o", tmp_path, "--tile-size", 64,
-        "--overlap", 16, "--batch", 3,
+    predict(
+        run_tool, DEMO, checkpoint, image, "-o", tmp_path, "--tile", 64,
+        "--overlap", 16, "--batch-size", 3, "--save", "coco",
     )  # fmt: skip
-    assert "cells in 4 tiles" in said
     (found,) = read_predictions(tmp_path / f"{image.stem}.json").images
     cfg = Config.fromfile(repo / TILES)
     cfg.model.update(tile_size=64, overlap=16, tile_batch=3)
@@ -95,40 +102,203 @@ def test_images_of_any_kind_and_tta_are_written_whole_with_their_classes(
     )
     out = tmp_path / "out"
     images = tmp_path / "small.png", tmp_path / "tiled.tif"
-    predict(run_tool, TILES, checkpoint, *images, "-o", out, "--tta", "--tile-size", 64)
-    assert sorted(p.name for p in out.iterdir()) == ["small.json", "tiled.json"]
-    for path, size in ((out / "small.json", (33, 86)), (out / "tiled.json", (80, 96))):
-        data = json.loads(path.read_text())
-        assert [c["name"] for c in data["categories"]][3] == "class4"
-        (found,) = read_predictions(path).images
+    predict(
+        run_tool, TILES, checkpoint, *images, "-o", out, "--tta", "--tile", 64,
+        "--save", *KINDS,
+    )  # fmt: skip
+    summary = pandas.read_csv(out / "summary.csv").set_index("image")
+    for name, size in (("small", (33, 86)), ("tiled", (80, 96))):
+        files = [f for kind in KINDS for f in files_of(kind, out / name, CLASSES)]
+        assert all(file.is_file() for file in files)
+        data = json.loads((out / f"{name}.json").read_text())
+        assert [c["name"] for c in data["categories"]] == list(CLASSES)
+        (found,) = read_predictions(out / f"{name}.json").images
         assert found.size == size and len(found) > 0
         areas = [a["area"] for a in data["annotations"]]
         assert areas == coco_mask.area(found.rles).tolist()
+        assert summary.cells[name] == len(found) == len(pandas.read_csv(files[-1]))
+    names = {path.name for path in out.iterdir()}
+    assert {"predict.json", "summary.csv"} < names
+    assert len(names) == 2 * (6 + 4) + 3  # and the folder of the records
+
+
+def bad_images(folder, pixels):
+    """Files that are not to be predicted, by what is said of them."""
+    big = struct.pack(">II5B", 100_000, 100_000, 8, 2, 0, 0, 0)
+    part = b"IHDR" + big
+    huge = b"\x89PNG\r\n\x1a\n"
+    for chunk in (part, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"):
+        crc = struct.pack(">I", zlib.crc32(chunk))
+        huge += struct.pack(">I", len(chunk) - 4) + chunk + crc
+    (folder / "huge.png").write_bytes(huge)
+    (folder / "words.tif").write_text("these are words")
+    (folder / "words.png").write_text("these are words")
+    whole = (folder / "good.tif").read_bytes()
+    (folder / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(folder / "twelve.tif", np.zeros((9, 9, 12), np.uint8), **options)
+    tifffile.imwrite(folder / "float.tif", pixels / 255.0, photometric="rgb")
+    stack = {"photometric": "minisblack", "imagej": True, "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(folder / "deep.tif", np.zeros((5, 9, 9), np.uint8), **stack)
+    return {
+        "huge.png": "more than 134217728 pixels",
+        "words.tif": "not a readable TIFF",
+        "words.png": "not a readable image",
+        "cut.tif": "truncated",
+        "twelve.tif": "12",
+        "float.tif": "float64",
+        "deep.tif": "stack of 5 planes",
+    }
+
+
+def test_bad_images_are_listed_at_the_end_and_do_not_stop_the_others(
+    run_tool, checkpoint, image, tmp_path, capsys
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = read_image(image)[:40, :40]
+    tifffile.imwrite(folder / "good.tif", pixels, photometric="rgb")
+    tifffile.imwrite(folder / "page.tif", np.stack([pixels] * 2), photometric="rgb")
+    cv2.imwrite(str(folder / "dot.jpg"), pixels[:1, :1])
+    bad = bad_images(folder, pixels)
+    # words.png and words.tif would have one name
+    (folder / "words.png").rename(folder / "text.png")
+    bad["text.png"] = bad.pop("words.png")
+    with pytest.raises(SystemExit) as ended:
+        predict(run_tool, DEMO, checkpoint, folder, "-o", tmp_path / "out")
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    lines = re.findall("failed: .*", said.err)
+    assert len(lines) == len(bad)
+    for name, words in bad.items():
+        (line,) = [line for line in lines if f"/{name}" in line]
+        assert re.search(words, line), line
+    assert f"4 of {4 + len(bad)} images" in said.out
+    rows = pandas.read_csv(tmp_path / "out" / "summary.csv").image.tolist()
+    assert sorted(rows) == ["dot", "good", "page_page1", "page_page2"]
+    assert "Traceback" not in said.err
+
+
+def test_a_call_goes_on_where_another_was_stopped(
+    run_tool, checkpoint, image, tmp_path
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    pixels = read_image(image)[:40, :40]
+    for name in "abc":
+        tifffile.imwrite(folder / f"{name}.tif", pixels, photometric="rgb")
+
+    def call(*more):
+        said = predict(
+            run_tool, DEMO, checkpoint, folder, "-o", out, "--save", "csv", *more
+        )
+        return {line.split("/")[-1][0] for line in said.splitlines() if "cells" in line}
+
+    assert call() == {"a", "b", "c"}
+    assert call() == set()
+    # Killed between the table of b and its record, and while it wrote that of c.
+    (out / ".finished" / "b.json").unlink()
+    (out / "c.csv").rename(out / ".123.c.csv")
+    assert call() == {"b", "c"} and not (out / ".123.c.csv").exists()
+    tifffile.imwrite(folder / "a.tif", pixels[::-1], photometric="rgb")  # another image
+    tifffile.imwrite(folder / "d.tif", pixels, photometric="rgb")
+    assert call() == {"a", "d"}
+    assert sorted(pandas.read_csv(out / "summary.csv").image) == list("abcd")
+    assert call("coco") == {"a", "b", "c", "d"}  # one more kind of file
+    with pytest.raises(SystemExit, match="overlap 192, not 16"):
+        call("--overlap", 16)
 
 
 def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
     run_tool, checkpoint, image, tmp_path
 ):
-    twin = tmp_path / "twin" / image.name
-    twin.parent.mkdir()
-    shutil.copy(image, twin)
     out = tmp_path / "out"
-    cases = {
-        "does not exist": ["no.tif"],
-        "another image": [image, twin],
-        "not smaller than the tile": [image, "--tile-size", 64, "--overlap", 64],
-    }
-    for words, arguments in cases.items():
+    for words, arguments in {
+        "no such file": ["no.tif"],
+        "not smaller than the tile": [image, "--tile", 64, "--overlap", 64],
+        "device nonsense": [image, "--device", "nonsense"],
+        "score": [image, "--score-thr", "7"],
+        "it needs a GPU": [image, "--amp", "--device", "cpu"],
+    }.items():
         with pytest.raises(SystemExit, match=words):
-            predict(run_tool, DEMO, checkpoint, *arguments, "-o", out)
-    with pytest.raises(SystemExit, match="checkpoint does not exist"):
-        predict(run_tool, DEMO, tmp_path / "no.pth", image, "-o", out)
+            run_tool("tools/predict.py", DEMO, checkpoint, *arguments, "-o", out)
     assert not out.exists()
     out.mkdir()
-    (out / f"{image.stem}.json").write_text("mine")
+    (out / f"{image.stem}.csv").write_text("mine")
     with pytest.raises(SystemExit, match="exists already"):
         predict(run_tool, DEMO, checkpoint, image, "-o", out)
-    assert (out / f"{image.stem}.json").read_text() == "mine"
+    assert (out / f"{image.stem}.csv").read_text() == "mine"
+    with pytest.raises(SystemExit, match="cannot be written"):
+        predict(run_tool, DEMO, checkpoint, image, "-o", out / f"{image.stem}.csv")
+
+
+class Bomb:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_what_is_no_model_or_another_one_is_refused_and_runs_nothing(
+    repo, run_tool, checkpoint, image, tmp_path
+):
+    whole = torch.load(checkpoint)
+    bomb = tmp_path / "bomb"
+    files = {
+        "more than weights": {**whole, "extra": Bomb(bomb)},
+        "it is for 2 classes": {
+            **whole, "meta": {"dataset_meta": {"classes": ["a", "b"]}}
+        },
+        "no checkpoint of a run": {"weights": whole["state_dict"]},
+        "which classes": {"state_dict": whole["state_dict"]},
+        "weights do not fit": {
+            **whole, "state_dict": {k: v for k, v in whole["state_dict"].items()
+                                    if "mask_head" not in k}
+        },
+    }  # fmt: skip
+    for number, (words, data) in enumerate(files.items()):
+        path = tmp_path / f"{number}.pth"
+        torch.save(data, path)
+        with pytest.raises(SystemExit, match=words):
+            predict(run_tool, DEMO, path, image, "-o", tmp_path / "out")
+    torch.save(files["more than weights"], tmp_path / "model.pt")
+    (tmp_path / "cut.pth").write_bytes(checkpoint.read_bytes()[:100_000])
+    (tmp_path / "empty").mkdir()
+    for words, model in {
+        "more than weights": [tmp_path / "model.pt"],
+        "no exported model": [checkpoint],
+        "damaged": [DEMO, tmp_path / "cut.pth"],
+        "does not exist": [DEMO, tmp_path / "no.pth"],
+        "no such file or folder": [tmp_path / "no"],
+        "run": [tmp_path / "empty"],
+        "no config of a model": ["configs/_base_/runtime.py", checkpoint],
+    }.items():
+        with pytest.raises(SystemExit, match=words):
+            run_tool("tools/predict.py", *model, image, "-o", tmp_path / "out")
+    assert not bomb.exists() and not (tmp_path / "out").exists()
+
+
+def test_a_run_folder_and_its_export_give_the_same(
+    repo, run_tool, checkpoint, image, tmp_path
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(checkpoint, run / "best_segm_iter_9.pth")
+    cfg = Config.fromfile(repo / DEMO)
+    cfg.merge_from_dict({k: float(v) if "." in v else int(v) for k, v in
+                         (option.split("=") for option in OPTIONS)})  # fmt: skip
+    cfg.dump(run / "config.py")
+    run_tool("tools/export.py", run, "-o", tmp_path / "model.pt")
+    for model, out in ((run, "a"), (tmp_path / "model.pt", "b")):
+        run_tool(
+            "tools/predict.py", model, image, "-o", tmp_path / out, "--score-thr", 0,
+            "--save", "csv", "--region", "10,20,70,60",
+        )  # fmt: skip
+    first, second = ((tmp_path / out / "cells.csv").read_text() for out in "ab")
+    assert first == second and first.count("\n") > 3
 
 
 @pytest.mark.parametrize("options", [["--format-only"], ["--show-dir", "pictures"]])

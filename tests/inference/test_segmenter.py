@@ -1,0 +1,307 @@
+"""A Segmenter and its result: the forms of one result agree, whatever the input is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from custom.errors import InputError
+from custom.inference import Segmentation, Segmenter, outputs, overlay, segmenter
+from custom.inference.outputs import check_kinds, files_of, write_files
+from custom.inference.overlay import nice_length
+from custom.io.geojson import read_geojson
+from custom.io.image import check_size, read_labels
+from tests.drawn_network import PALETTE, DrawnNetwork, draw_cells
+from tests.inference.test_measure import random_scene, segmentation
+
+CENTERS = [(20, 15), (60, 22), (30, 60), (75, 70), (12, 95), (50, 100)]
+
+
+@pytest.fixture(scope="module")
+def image():
+    return draw_cells((90, 110), CENTERS)
+
+
+@pytest.fixture(scope="module")
+def found(image):
+    return Segmenter(DrawnNetwork())(image)
+
+
+def scene(seed):
+    """Overlapping cells of two classes."""
+    image, masks = random_scene(seed)
+    classes = np.random.default_rng(seed).integers(0, 2, len(masks))
+    return segmentation(image, masks, classes, mpp=0.25, origin=(7, 1000)), masks
+
+
+def test_cells_are_found_whole_best_first_above_the_threshold(image, found):
+    assert len(found) == len(CENTERS) and found.counts() == {
+        "round": 3,
+        "square one": 3,
+    }
+    assert np.all(np.diff(found.scores) <= 0) and found.scores.min() >= 0.5
+    np.testing.assert_array_equal(found.labels > 0, image[:, :, 2] != 240)
+    best = Segmenter(DrawnNetwork(), score_thr=0.613)(image)
+    assert best.rles == found.above(0.613).rles and 0 < len(best) < len(found)
+
+
+def test_tiles_give_what_the_whole_image_gives(image, found):
+    network = DrawnNetwork()
+    tiled = Segmenter(network, tile=48, overlap=20, batch_size=3)(image)
+    assert max(map(max, network.seen)) == 48
+    assert tiled.rles == found.rles
+    np.testing.assert_array_equal(tiled.scores, found.scores)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10_000))
+def test_all_forms_of_a_result_agree_in_count_and_area(seed):
+    found, masks = scene(seed)
+    areas = [int(mask.sum()) for mask in masks]
+    names = [found.class_names[i] for i in found.classes]
+    frame, coco, features = (
+        found.to_frame(),
+        found.to_coco(),
+        found.to_geojson()["features"],
+    )
+    assert frame.area.tolist() == areas
+    assert frame["class"].tolist() == names
+    assert [a["area"] for a in coco["annotations"]] == areas
+    assert [a["category_id"] - 1 for a in coco["annotations"]] == list(found.classes)
+    for annotation, mask in zip(coco["annotations"], masks, strict=True):
+        np.testing.assert_array_equal(
+            coco_mask.decode(annotation["segmentation"]), mask
+        )
+    assert [f["properties"]["measurements"]["cell"] for f in features] == list(
+        range(1, len(masks) + 1)
+    )
+    for feature, area, name, x, y in zip(
+        features, areas, names, frame.x, frame.y, strict=True
+    ):
+        polygon = shapely.geometry.shape(feature["geometry"])
+        assert polygon.is_valid and polygon.area == area
+        np.testing.assert_allclose(polygon.centroid.coords[0], [x, y])
+        assert feature["properties"]["classification"]["name"] == name
+    counts = {name: names.count(name) for name in found.class_names}
+    assert found.counts() == counts
+    assert found.summary()["cells"] == len(masks)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10_000), st.integers(1, 40))
+def test_the_better_of_two_cells_is_on_top_however_the_image_is_cut(seed, rows):
+    found, masks = scene(seed)
+    for name in (None, *found.class_names):
+        expected = np.zeros(found.size, int)
+        for i in range(len(masks) - 1, -1, -1):
+            if name in (None, found.class_names[found.classes[i]]):
+                expected[masks[i]] = i + 1
+        bands = [
+            found.label_rows(y, min(y + rows, found.size[0]), name)
+            for y in range(0, found.size[0], rows)
+        ]
+        np.testing.assert_array_equal(np.concatenate(bands), expected)
+        if name is None:
+            np.testing.assert_array_equal(found.labels, expected)
+            classes = np.append(0, found.classes + 1)[expected]
+            np.testing.assert_array_equal(found.class_map, classes)
+            assert found.class_map.dtype == np.uint8
+
+
+def test_written_files_are_read_by_other_programs_and_are_the_result(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    found, masks = scene(3)
+    image_path = tmp_path / "image.tif"
+    whole = np.zeros((1000 + found.size[0], 7 + found.size[1], 3), np.uint8)
+    tifffile.imwrite(image_path, whole, photometric="rgb")
+    kinds = ("overlay", "labels", "geojson", "coco", "csv")
+    files = {k: write_files(k, found, tmp_path / "a.b" / "c.d") for k in kinds}
+    for kind in kinds:
+        assert files[kind] == files_of(
+            kind, tmp_path / "a.b" / "c.d", found.class_names
+        )
+    labels, classes, *single = map(tifffile.imread, files["labels"])
+    np.testing.assert_array_equal(labels, found.labels)
+    np.testing.assert_array_equal(classes, found.class_map)
+    for name, own in zip(found.class_names, single, strict=True):
+        np.testing.assert_array_equal(own, found.label_rows(0, found.size[0], name))
+    for path in files["labels"]:
+        np.testing.assert_array_equal(read_labels(path), tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            assert file.imagej_metadata["unit"] == "um"
+            pixels, one = file.pages[0].tags["XResolution"].value
+            assert pixels / one == pytest.approx(4)
+    read = read_geojson(files["geojson"][0], image_path)  # also checks the format
+    assert len(read.patches) == len(masks)
+    for (y, x, patch), mask in zip(read.patches, masks, strict=True):
+        inner = mask[y - 1000 :, x - 7 :][: patch.shape[0], : patch.shape[1]]
+        assert patch.sum() == mask.sum() and np.array_equal(patch, inner)
+    written = json.loads(files["coco"][0].read_text())
+    assert written == json.loads(json.dumps(found.to_coco()))
+    frame = pandas.read_csv(files["csv"][0])
+    pandas.testing.assert_frame_equal(
+        frame, found.to_frame(), atol=1e-5, check_dtype=False
+    )
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_more_than_65535_cells_are_still_told_apart(tmp_path):
+    side = 300
+    masks = []
+    image = np.zeros((side, side, 3), np.uint8)
+    found = segmentation(image, masks)
+    y, x = np.divmod(np.arange(side * side), side)
+    windows = np.stack([y, x, y + 1, x + 1], axis=1).astype(np.int32)
+    many = type(found.masks)(
+        windows, np.full(len(y), 128, np.uint8), np.arange(len(y)), found.size
+    )
+    found = Segmentation(
+        "many", found.image, windows.astype(float), np.ones(len(y)),
+        np.zeros(len(y), np.int64), many, found.class_names, PALETTE,
+    )  # fmt: skip
+    labels = read_labels(write_files("labels", found, tmp_path / "many")[0])
+    np.testing.assert_array_equal(labels.ravel(), np.arange(1, len(y) + 1))
+
+
+def test_filtering_keeps_the_rest_as_it_is(found):
+    kept = found.of_classes(["square one"])
+    assert kept.counts() == {"round": 0, "square one": 3}
+    index = np.flatnonzero(found.classes == 1)
+    assert kept.rles == [found.rles[i] for i in index]
+    assert len(found[:0]) == 0 and found[:0].to_frame().empty
+    assert not found[:0].labels.any() and found[:0].overlay().shape == (90, 110, 3)
+    with pytest.raises(InputError, match="triangle"):
+        found.of_classes(["triangle"])
+
+
+def test_an_overlay_shows_contours_legend_and_a_scale_bar_of_the_right_length():
+    image = draw_cells((400, 600), [(200, 300), (300, 450)])
+    network = DrawnNetwork()
+    plain = Segmenter(network)(image).overlay()
+    changed = (plain != image).any(axis=2)
+    assert changed[:40, :40].all() and not changed[-40:, -200:].any()
+    assert changed[193, 300] and not changed[200, 300]
+    np.testing.assert_array_equal(plain[193, 300], PALETTE[0])
+    barred = Segmenter(network)(image, mpp=0.5).overlay()
+    assert np.array_equal(barred[:, :300], plain[:, :300])
+    row = (barred[-40:] == 255).all(axis=2).sum(axis=1).max()
+    assert row == 100  # 50 µm: the most that fits into a fourth of 300 µm
+
+
+def test_an_overlay_of_a_large_image_is_drawn_smaller(monkeypatch):
+    monkeypatch.setattr(overlay, "_BAND_PIXELS", 4000)
+    image = draw_cells((400, 600), [(200, 300), (300, 450)], radius=40)
+    found = Segmenter(DrawnNetwork())(image, mpp=0.5)
+    small = found.overlay(max_side=300)
+    assert small.shape == (200, 300, 3)
+    np.testing.assert_array_equal(small[100, 150], image[200, 300])
+    np.testing.assert_array_equal(small[80, 150], PALETTE[0])
+
+
+@pytest.mark.parametrize(
+    ("limit", "length"), [(9.9, 5), (10, 10), (0.3, 0.2), (4999, 2000), (1, 1)]
+)
+def test_scale_bars_have_round_lengths(limit, length):
+    assert nice_length(limit) == pytest.approx(length)
+
+
+def test_a_region_of_a_file_is_that_part_and_knows_its_place(tmp_path, image, found):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, image, photometric="rgb", tile=(32, 32))
+    part = Segmenter(DrawnNetwork())(path, region=(40, 10, 60, 75), mpp=0.5)
+    assert part.size == (75, 60) and part.origin == (40, 10) and part.mpp == 0.5
+    direct = Segmenter(DrawnNetwork())(image[10:85, 40:100])
+    assert part.rles == direct.rles and len(part) == 4
+    frame, whole = part.to_frame(), found.to_frame()
+    inside = whole[(whole.x > 50) & (whole.x < 90) & (whole.y > 20)]
+    for row in inside.itertuples():
+        assert (np.hypot(frame.x - row.x, frame.y - row.y) < 1e-9).sum() == 1
+    assert part.to_coco()["images"][0]["origin"] == [40, 10]
+
+
+def test_an_image_too_large_for_memory_is_read_where_it_is_needed(
+    tmp_path, image, found, monkeypatch
+):
+    monkeypatch.setattr(segmenter, "_IN_MEMORY", 1000)
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, image, photometric="rgb", tile=(32, 32))
+    large = Segmenter(DrawnNetwork(), tile=48, overlap=20)(path)
+    assert large.rles == found.rles
+    np.testing.assert_array_equal(large.overlay(), found.overlay())
+    drop = ["image"]
+    assert (
+        large.to_frame().drop(columns=drop).equals(found.to_frame().drop(columns=drop))
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 40), (33, 2, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_small_gray_transparent_and_deep_images_are_images(shape, dtype):
+    image = np.full(shape, np.iinfo(dtype).max, dtype)
+    found = Segmenter(DrawnNetwork())(image)
+    assert found.size == shape[:2] and len(found) == 0
+
+
+def test_sixteen_bits_are_scaled_by_the_models_largest_value(image, found):
+    network = DrawnNetwork()
+    network.max_value = 4095
+    deep = np.rint(image.astype(float) * 4095 / 255).astype(np.uint16)
+    assert Segmenter(network)(deep).rles == found.rles
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((5, 50, 60, 3), np.uint8), "is not an image"),
+        (np.zeros((50, 60, 12), np.uint8), "1 to 4 channels"),
+        (np.zeros((50, 60), np.float32), "pixels are float32"),
+        (np.zeros((50, 60), bool), "pixels are bool"),
+        (np.zeros((0, 60, 3), np.uint8), "are no image"),
+        ("no/such.png", "does not exist"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(bad, words):
+    with pytest.raises(InputError, match=words):
+        Segmenter(DrawnNetwork())(bad)
+
+
+@pytest.mark.parametrize("region", [(0, 0, 0, 5), (-1, 0, 5, 5), (100, 80, 20, 5)])
+def test_a_region_outside_of_the_image_is_refused(image, region):
+    with pytest.raises(InputError, match="is not in the image"):
+        Segmenter(DrawnNetwork())(image, region=region)
+
+
+@pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf")])
+def test_a_pixel_size_that_is_none_is_refused(image, mpp):
+    with pytest.raises(InputError, match="no size of a pixel"):
+        Segmenter(DrawnNetwork())(image, mpp=mpp)
+
+
+def test_parquet_without_pyarrow_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(outputs, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install pyarrow"):
+        check_kinds(["csv", "parquet"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"score_thr": 2}, {"batch_size": 0}, {"tile": 8, "overlap": 8}, {"overlap": 0}],
+)
+def test_settings_that_make_no_sense_are_refused(options):
+    with pytest.raises(InputError):
+        Segmenter(DrawnNetwork(), **options)
+
+
+def test_a_label_image_that_would_not_fit_is_refused_before_it_is_made(
+    found, monkeypatch
+):
+    monkeypatch.setattr(check_size, "__defaults__", (90 * 110 - 1,))
+    with pytest.raises(InputError, match="90x110 pixels"):
+        _ = found[:].labels

@@ -1,0 +1,167 @@
+"""tools/export.py: one file that predicts as the run does."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+
+from custom.errors import InputError
+from custom.inference import Segmenter
+from custom.inference.export import load_export
+from custom.io.image import read_image
+from custom.models.dense_part import predict_with
+from custom.trained_model import build_network
+from tests.small_run import write_run
+
+TOOL = "tools/export.py"
+
+
+@pytest.fixture(scope="module")
+def run(repo, tmp_path_factory):
+    """A run folder with random weights."""
+    return write_run(tmp_path_factory.mktemp("runs") / "small", repo)
+
+
+@pytest.fixture(scope="module")
+def image(tiny_root):
+    return read_image(sorted((tiny_root / "test_release").glob("*.tif"))[0])
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_the_file_predicts_what_the_run_predicts(run_tool, run, image, tmp_path, tta):
+    out = tmp_path / "model.pt"
+    assert "class1, class2, class3, class4" in run_tool(TOOL, run, "-o", out)
+    expected, found = (
+        Segmenter(model, device="cpu", score_thr=None, tta=tta)(image)
+        for model in (run, out)
+    )
+    assert len(found) > 5
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.boxes, expected.boxes)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    assert found.class_names == expected.class_names
+    assert found.palette == expected.palette
+
+
+def test_the_file_holds_nothing_of_training_and_of_this_machine(
+    run_tool, run, tmp_path
+):
+    out = tmp_path / "model.pt"
+    run_tool(TOOL, run, "-o", out)
+    model = load_export(out)
+    assert model.config["model"]["train_cfg"] is None
+    assert str(run) not in str(model) and str(tmp_path) not in str(model)
+    assert model.info == {"run": run.name, "checkpoint": "best_x_iter_3.pth"}
+    run_tool(TOOL, out, "-o", tmp_path / "again.pt")
+    assert load_export(tmp_path / "again.pt").info == model.info
+    assert model.config["model"]["test_cfg"]["rcnn"]["max_per_img"] == 10
+    before = torch.load(run / "best_x_iter_3.pth", weights_only=True)["state_dict"]
+    assert model.state_dict.keys() == before.keys()
+
+
+def test_weights_of_ema_are_taken(run_tool, run, repo, tmp_path):
+    # MMEngine's EMAHook saves the averaged weights as the state_dict.
+    checkpoint = run / "best_x_iter_3.pth"
+    data = torch.load(checkpoint, weights_only=True)
+    data["ema_state_dict"] = {
+        f"module.{key}": value + 1 for key, value in data["state_dict"].items()
+    }
+    torch.save(data, tmp_path / "ema.pth")
+    out = tmp_path / "model.pt"
+    (config,) = run.glob("*.py")
+    run_tool(TOOL, config, tmp_path / "ema.pth", "-o", out)
+    for key, value in load_export(out).state_dict.items():
+        assert torch.equal(value, data["state_dict"][key])
+
+
+def test_onnx_gives_the_same_predictions_within_a_tolerance(
+    run_tool, run, image, tmp_path
+):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    out, onnx = tmp_path / "model.pt", tmp_path / "model.onnx"
+    run_tool(TOOL, run, "-o", out, "--onnx", onnx)
+    model = load_export(out)
+    network = build_network(model)
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    steps = Compose(model.config["pipeline"][1:])
+    for size in ((96, 96), (64, 130), (33, 47)):
+        pixels = np.resize(image[:, :, ::-1], (*size, 3))
+        sample = steps({"img": pixels, "img_shape": size, "ori_shape": size})
+        batch = pseudo_collate([sample, copy.deepcopy(sample)])
+        with torch.no_grad():
+            eager = network.test_step(copy.deepcopy(batch))
+            found = predict_with(
+                network, lambda pixels: session.run(None, {"image": pixels}), batch
+            )
+        assert len(eager) == len(found) == 2
+        for one, other in zip((e.pred_instances for e in eager), found, strict=True):
+            assert len(one) == len(other) > 0
+            assert torch.equal(one.labels, other.labels)
+            for a, b, tolerance in (
+                (one.scores, other.scores, 1e-4),
+                (one.bboxes, other.bboxes, 0.05),
+                (one.masks.probs, other.masks.probs, 1e-3),
+            ):
+                torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
+
+
+def test_bad_input_ends_in_one_sentence(run_tool, run, repo, tmp_path):
+    out = tmp_path / "model.pt"
+    (config,) = run.glob("*.py")
+    cases = [
+        ("a config alone has no weights", [config]),
+        ("no such file", [tmp_path / "no"]),
+        ("does not exist", [config, tmp_path / "no.pth"]),
+    ]
+    data = torch.load(run / "best_x_iter_3.pth", weights_only=True)
+    for name, change, words in (
+        ("two", {"classes": ["a", "b"]}, "it is for (the )?2 classes"),
+        ("none", {}, "classes"),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save({**data, "meta": {"dataset_meta": change}}, path)
+        cases.append((words, [config, path]))
+    path = tmp_path / "part.pth"
+    weights = dict(list(data["state_dict"].items())[1:])
+    torch.save({**data, "state_dict": weights}, path)
+    cases.append(("1 of .* weights do not fit", [config, path]))
+    for words, arguments in cases:
+        with pytest.raises(SystemExit, match=words):
+            run_tool(TOOL, *arguments, "-o", out)
+        assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(SystemExit, match="exists already"):
+        run_tool(TOOL, run, "-o", out)
+    assert out.read_text() == "mine"
+
+
+def test_a_config_that_a_file_may_not_carry_is_refused(run_tool, run, tmp_path):
+    (path,) = run.glob("*.py")
+    cfg = Config.fromfile(path)
+    cfg.submission_dataloader.dataset.pipeline.insert(1, {"type": "Albu"})
+    cfg.dump(tmp_path / "odd.py")
+    with pytest.raises(SystemExit, match="'Albu', which a model in a file may not use"):
+        run_tool(
+            TOOL,
+            tmp_path / "odd.py",
+            run / "best_x_iter_3.pth",
+            "-o",
+            tmp_path / "m.pt",
+        )
+
+
+def test_a_file_with_a_foreign_type_builds_nothing(run_tool, run, tmp_path):
+    out = tmp_path / "model.pt"
+    run_tool(TOOL, run, "-o", out)
+    data = torch.load(out, weights_only=True)
+    trace = tmp_path / "trace"
+    data["config"]["model"] = {"type": "os.system", "command": f"touch {trace}"}
+    torch.save(data, out)
+    with pytest.raises(InputError, match=r"os\.system"):
+        Segmenter(out)
+    assert not trace.exists()

@@ -1,0 +1,79 @@
+"""Write a trained model as one file.
+
+Example::
+
+    python tools/export.py work_dirs/maskrcnn_r50 -o model.pt
+    python tools/predict.py model.pt image.tif -o OUT
+
+The file holds the weights (EMA weights where the run has them), the classes with their
+colours, the network's settings with its thresholds, and the steps that make an image
+ready. It takes the run's best checkpoint, or else its last. Unlike a run folder, the
+config of which is Python code, the file runs nothing when it is opened.
+
+``--onnx`` writes backbone, neck and RPN layers for other programs (docs/export.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from custom.errors import InputError
+from custom.inference.export import load_export, save_export
+from custom.models.dense_part import write_onnx
+from custom.models.known_types import check_types
+from custom.trained_model import build_network, read_model
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="run folder, or config file")
+    parser.add_argument(
+        "checkpoint", type=Path, nargs="?", help="checkpoint, with a config"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="file to write")
+    parser.add_argument(
+        "--onnx", type=Path, help="write backbone, neck and RPN layers here as well"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check what can be checked, write, read back."""
+    args = parse_args()
+    for path in filter(None, (args.out, args.onnx)):
+        if path.exists():
+            raise InputError(path, "it exists already", "Choose another name")
+    model = read_model(args.model, args.checkpoint)
+    check_types(args.model, model.config)
+    network = build_network(model)
+    # Where the run lies on this machine is not for others.
+    checkpoint = Path(model.info["checkpoint"])
+    run = model.info.get("run", checkpoint.resolve().parent.name)
+    info = {"run": run, "checkpoint": checkpoint.name}
+    model = replace(model, info=info)
+    save_export(args.out, model)
+    load_export(args.out)
+    size = args.out.stat().st_size / 1e6
+    print(f"{args.out}: {size:.1f} MB, {', '.join(model.classes)}, of {checkpoint}")
+    if args.onnx is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporter, to its developers
+            write_onnx(args.onnx, network)
+        size = args.onnx.stat().st_size / 1e6
+        print(f"{args.onnx}: {size:.1f} MB, backbone, neck and RPN layers")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
