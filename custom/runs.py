@@ -29,7 +29,8 @@ def guard_work_dir(work_dir: str | Path) -> None:
     if int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) != 0:
         return
     work_dir = Path(work_dir)
-    held = [*work_dir.glob("*.pth"), *work_dir.glob("run.json")]
+    # Not the half files of a killed process, whose names begin with a dot.
+    held = [*work_dir.glob("[!.]*.pth"), *work_dir.glob("run.json")]
     if held:
         raise InputError(
             work_dir,

@@ -8,7 +8,14 @@ import pytest
 from mmengine.config import Config
 
 from custom.errors import InputError
-from custom.runs import guard_work_dir, set_split, split_of_run
+from custom.io.checkpoint_file import write_checkpoint
+from custom.runs import (
+    guard_work_dir,
+    last_checkpoint,
+    resume,
+    set_split,
+    split_of_run,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +38,7 @@ def test_new_empty_or_unrelated_folder_is_taken(tmp_path):
     guard_work_dir(tmp_path / "not" / "there")
     guard_work_dir(tmp_path)
     (tmp_path / "notes.txt").touch()
+    (tmp_path / ".123.iter_2.pth").touch()
     (tmp_path / "20260101_000000").mkdir()
     (tmp_path / "20260101_000000" / "run.json").touch()
     guard_work_dir(tmp_path)
@@ -121,3 +129,49 @@ def test_set_split_on_the_front_door_config(repo: Path):
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
     assert [loader.dataset.split for loader in loaders] == ["mine.json"] * 3
     assert [loader.dataset.subset for loader in loaders] == ["train", "val", "val"]
+
+
+def checkpoints(folder: Path, *names: str) -> None:
+    for name in names:
+        write_checkpoint(folder / name, {"name": name})
+
+
+def test_the_last_checkpoint_is_the_named_one_and_else_the_newest(tmp_path):
+    assert last_checkpoint(tmp_path) is None
+    checkpoints(tmp_path, "iter_100.pth", "iter_90.pth", "best_x_iter_200.pth")
+    assert last_checkpoint(tmp_path) == (tmp_path / "iter_100.pth", 100)
+    # The run went back to 90, and has moved to another folder since.
+    (tmp_path / "last_checkpoint").write_text("/somewhere/iter_90.pth")
+    assert last_checkpoint(tmp_path) == (tmp_path / "iter_90.pth", 90)
+
+
+def test_a_checkpoint_in_an_epoch_is_newer_than_the_one_before_it(tmp_path):
+    checkpoints(tmp_path, "epoch_9.pth", "epoch_10.pth", "epoch_10-iter_700.pth")
+    assert last_checkpoint(tmp_path) == (tmp_path / "epoch_10-iter_700.pth", 10)
+
+
+def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, capsys):
+    checkpoints(tmp_path, "iter_100.pth", "iter_200.pth", "iter_300.pth")
+    (tmp_path / "last_checkpoint").write_text(str(tmp_path / "iter_300.pth"))
+    for name in ("iter_300.pth", "iter_200.pth"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:-100])
+    cfg = Config({"work_dir": str(tmp_path), "load_from": "pretrained.pth"})
+    resume(cfg, "auto")
+    assert cfg.resume and cfg.load_from == str(tmp_path / "iter_100.pth")
+    said = capsys.readouterr().out
+    assert "iter_300.pth is damaged" in said and "iter_200.pth is damaged" in said
+    with pytest.raises(InputError, match="damaged"):
+        resume(cfg, str(tmp_path / "iter_200.pth"))
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_with_its_weights(
+    tmp_path, capsys
+):
+    (tmp_path / "run.json").touch()
+    cfg = Config({"work_dir": str(tmp_path), "load_from": "pretrained.pth"})
+    resume(cfg, "auto")
+    assert not cfg.get("resume") and cfg.load_from == "pretrained.pth"
+    assert "from the beginning" in capsys.readouterr().out
+    resume(Config({"work_dir": str(tmp_path / "new")}), "auto")
+    assert "from the beginning" in capsys.readouterr().out

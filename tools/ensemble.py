@@ -33,7 +33,6 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.runner import CheckpointLoader
 from tqdm import tqdm
 
 from custom.datasets.splits import Split
@@ -47,12 +46,17 @@ from custom.evaluation import (
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
 from custom.io.whole_file import whole_file
-from custom.runs import checkpoint_of_run, folds_of, split_of_run
+from custom.runs import (
+    checkpoint_of_run,
+    config_of_run,
+    folds_of,
+    split_of_run,
+)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A member that has to be predicted; without a config its checkpoint has it."""
+    """A member that has to be predicted; without a config its run folder has it."""
 
     checkpoint: Path
     config: Path | None = None
@@ -169,7 +173,8 @@ def predict(model: Model, args: argparse.Namespace) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(asked, indent=1) + "\n")
-    config = given or _own_config(model.checkpoint, folder)
+    # Not the one inside the checkpoint: that is data, and a config is code.
+    config = given or config_of_run(model.checkpoint.parent)
     command = ["tools/test.py", config.absolute(), model.checkpoint.absolute()]
     command += ["--work-dir", folder.absolute()]
     command += ["--format-only"] if args.format_only else []
@@ -182,18 +187,6 @@ def predict(model: Model, args: argparse.Namespace) -> Path:
             model.checkpoint, "predicting it failed", "See the lines above"
         )
     (path,) = folder.glob("*/predictions.json")
-    return path
-
-
-def _own_config(checkpoint: Path, folder: Path) -> Path:
-    """The config that a checkpoint of ours carries, as a file."""
-    meta = CheckpointLoader.load_checkpoint(str(checkpoint), "cpu").get("meta", {})
-    if not isinstance(meta.get("cfg"), str):
-        raise InputError(
-            checkpoint, "it does not carry its config", "Give CONFIG CHECKPOINT instead"
-        )
-    path = folder / "config.py"
-    path.write_text(meta["cfg"])
     return path
 
 

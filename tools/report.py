@@ -46,7 +46,7 @@ from custom.report.data import (
 from custom.report.figures import by_class, curves, histogram
 from custom.report.gallery import Gallery, choose, gallery
 from custom.report.run import Run, newest_predictions, parents, read_json
-from custom.runs import checkpoint_of_run, labelled_datasets, set_split
+from custom.runs import checkpoint_of_run, set_data_root, set_split
 from tools.analysis import zoo
 from tools.analysis.compare_runs import (
     differences,
@@ -83,12 +83,7 @@ def read_run(path: Path, name: str, data_root: Path | None) -> Run:
     )
     if run.split is not None:
         set_split(run.cfg, str(path / "split.json"))
-    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
-        for dataset in labelled_datasets(run.cfg.get(loader) or {}):
-            root = Path(dataset.data_root)
-            if not root.is_dir() and "data_root" in run.record:
-                root = Path(run.record["data_root"])
-            dataset.data_root = str(data_root or root)
+    set_data_root(run.cfg, data_root, run.record.get("data_root"))
     return run
 
 

@@ -28,6 +28,8 @@ from mmengine.runner import Runner
 
 from custom.errors import InputError
 from custom.evaluation import PredictionDump, RawDump, raw_test_cfg
+from custom.hooks import explain_out_of_memory
+from custom.io.checksums import file_checksum
 from custom.runs import join_cpu_processes, set_split, set_tta, split_of_run
 
 
@@ -120,6 +122,7 @@ def main() -> None:
     if args.tta:
         set_tta(cfg)
     join_cpu_processes(cfg)
+    checksum = file_checksum(checkpoint)
     runner = TestRunner.from_cfg(cfg)
     dataset = runner.test_dataloader.dataset
     split = getattr(dataset, "split", None)
@@ -131,11 +134,13 @@ def main() -> None:
             metric.info.update(
                 config=args.config,
                 checkpoint=args.checkpoint,
+                checkpoint_sha256=checksum,
                 split=split
                 and {"name": split.name, "rule": split.rule, "seed": split.seed},
                 subset="test" if args.format_only else "val",
             )
-    runner.test()
+    with explain_out_of_memory(runner):
+        runner.test()
 
 
 class TestRunner(Runner):

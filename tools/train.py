@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
 from custom.errors import InputError
+from custom.hooks import explain_out_of_memory
 from custom.models.weights import prepare_weights
+from custom.runner import CellRunner
 from custom.runs import (
     guard_work_dir,
     join_cpu_processes,
-    set_split,
-    split_of_run,
+    resume,
 )
 
 
@@ -45,6 +45,11 @@ def parse_args() -> argparse.Namespace:
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate with the total batch size",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same weights each time on the same machine; slower",
     )
     parser.add_argument(
         "--resume",
@@ -87,18 +92,21 @@ def main() -> None:
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:
         cfg.auto_scale_lr.enable = True
+    if args.deterministic:
+        cfg.randomness.deterministic = True
+        # What cuBLAS wants for it, before CUDA starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
-        if (split := split_of_run(cfg.work_dir)) is not None:
-            set_split(cfg, split)
+        resume(cfg, args.resume)
     else:
         guard_work_dir(cfg.work_dir)
+    if not cfg.get("resume"):
         prepare_weights(cfg)
 
     join_cpu_processes(cfg)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    runner = CellRunner.from_cfg(cfg)
+    with explain_out_of_memory(runner):
+        runner.train()
     runner.logger.info(f"The run is in {runner.work_dir}")
 
 

@@ -13,6 +13,6 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     num_workers=1,
-    sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='InfiniteDrawSampler'),
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=1)

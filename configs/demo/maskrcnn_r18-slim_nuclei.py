@@ -13,4 +13,6 @@ train_pipeline = [
     dict(step, crop_size=(256, 256)) if step['type'] == 'RandomCrop' else step
     for step in _base_.train_pipeline if step['type'] != 'RandomScale'
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(
+    sampler=dict(type='InfiniteDrawSampler'),
+    dataset=dict(pipeline=train_pipeline))

@@ -205,6 +205,19 @@ class CellDataset(BaseDetDataset):
             )
         return data
 
+    def files(self) -> dict[str, str]:
+        """The files of all images, by names that do not tell where they are.
+
+        The name is ``<image>/image``, ``<image>/<class>`` or ``<image>/ignore``.
+        """
+        names = {**dict(enumerate(self.metainfo["classes"])), IGNORE_LABEL: IGNORE}
+        found = {}
+        for entry in map(self.get_data_info, range(len(self))):
+            found[f"{entry['name']}/image"] = entry["img_path"]
+            for label, path in entry["label_files"]:
+                found[f"{entry['name']}/{names[label]}"] = path
+        return found
+
     def filter_data(self) -> list[dict]:
         """Drop images without cells if ``filter_cfg['filter_empty_gt']`` says so."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):

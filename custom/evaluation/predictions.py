@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from custom.errors import InputError
-from custom.io.json_file import write_json
+from custom.io.json_file import MAX_BYTES, write_json
 from custom.structures.rle import as_rles, decode_runs, to_json
 
 FILE_NAME = "predictions.json"
@@ -245,9 +246,17 @@ def _read_json(path: Path) -> object:
         if not zipfile.is_zipfile(path):
             return json.loads(path.read_text())
         with zipfile.ZipFile(path) as archive:
-            (name,) = archive.namelist()
-            return json.loads(archive.read(name))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            (entry,) = archive.infolist()
+            if entry.file_size > MAX_BYTES:
+                raise InputError(path, "unpacked it is larger than 1 GiB", _REMEDY)
+            return json.loads(archive.read(entry))
+    except InputError:
+        raise
+    except (
+        *(OSError, ValueError, RecursionError, EOFError),
+        # Of zipfile: damaged, encrypted, or of a compression that it does not know.
+        *(zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError),
+    ) as error:
         raise InputError(path, f"not JSON ({error})", _REMEDY) from None
 
 

@@ -94,8 +94,11 @@ def write_submission(
     parts = [target.with_name(f".{target.name}.{os.getpid()}") for target in targets]
     try:
         parts[0].write_text(json.dumps(list(entries)))
-        with zipfile.ZipFile(parts[1], "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(parts[0], file_name)
+        with zipfile.ZipFile(parts[1], "w") as archive:
+            # No time of day in it: the same entries give the same bytes.
+            member = zipfile.ZipInfo(file_name)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, parts[0].read_bytes(), zipfile.ZIP_DEFLATED)
         for part, target in zip(parts, targets, strict=True):
             os.replace(part, target)
     finally:

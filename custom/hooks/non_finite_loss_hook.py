@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from custom.errors import InputError
 
+_SKIPPED = "skipped_batches"
+
 
 class _FiniteLoss:
     """Steps on finite losses only.
@@ -81,7 +83,9 @@ class NonFiniteLossHook(Hook):
                 "Use FiniteLossOptimWrapper or FiniteLossAmpOptimWrapper, or remove "
                 "NonFiniteLossHook from custom_hooks",
             )
-        self._seen = runner.optim_wrapper.skipped
+        # In the message hub they are part of the checkpoint.
+        self._seen = runner.message_hub.get_info(_SKIPPED, 0)
+        runner.optim_wrapper.skipped = self._seen
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Report the batch if it was left out.
@@ -94,6 +98,7 @@ class NonFiniteLossHook(Hook):
         if skipped == self._seen:
             return
         self._seen = skipped
+        runner.message_hub.update_info(_SKIPPED, skipped)
         own = None
         if not outputs["loss"].isfinite():
             files = ", ".join(s.img_path for s in data_batch["data_samples"])

@@ -2,76 +2,186 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+from mmengine.utils.dl_utils import collect_env
 
 from custom.datasets.splits import Split
+from custom.errors import InputError
+from custom.io.checksums import file_checksum, file_checksums
+from custom.io.json_file import read_json, write_json
+from custom.io.whole_file import whole_file
 
-_PACKAGES = (
-    "torch",
-    "numpy",
-    "onedl-mmengine",
-    "onedl-mmcv",
-    "onedl-mmdetection",
-    "faster-coco-eval",
-    "tifffile",
-)
+RUN, DATA, CHECKPOINTS = "run.json", "data.json", "checkpoints.json"
+CHANGES = "uncommitted.diff"
 
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Write ``split.json`` and ``run.json`` into the work directory.
+    """Write into the work directory what is needed to repeat and to verify the run.
 
-    ``split.json`` holds the names of the images, so that the run can be tested and
-    resumed on the same split even if the folder of images changes. ``run.json`` holds
-    the command, the versions, the git state and the number of images.
+    * ``split.json``: the names of the images, so that the run can be tested and resumed
+      on the same split even if the folder of images changes.
+    * ``run.json``: the command, the machine, all packages, the git state, the number of
+      images; ``resumed`` lists the same of every time the run went on.
+    * ``uncommitted.diff``: what differed from the commit, if anything did.
+    * ``data.json``: the SHA-256 of every image and label file of the split, by names
+      that do not tell where they are.
+    * ``checkpoints.json``: the SHA-256 of every checkpoint that is in the folder.
     """
+
+    priority = "LOWEST"  # after the hook that saves checkpoints
+
+    def __init__(self) -> None:
+        self._new_checkpoint = True
+        # Size and time of change of the files whose checksums are on record.
+        self._hashed: dict[str, tuple[int, int]] = {}
+
+    @master_only
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Check the data before a resumed run does anything with it.
+
+        Raises:
+            InputError: A file is not the one that the run began with.
+        """
+        if runner._resume:
+            _record_data(runner)
 
     @master_only
     def before_train(self, runner) -> None:
-        """Write both files."""
+        """Write all of it."""
         work_dir = Path(runner.work_dir)
-        dataset = runner.train_dataloader.dataset
-        while hasattr(dataset, "dataset"):  # wrappers such as RepeatDataset
-            dataset = dataset.dataset
+        dataset = next(_labelled(runner.train_dataloader.dataset), None)
         split: Split | None = getattr(dataset, "split", None)
         if split is not None:
             split.save(work_dir / "split.json")
+        if not runner._resume:
+            _record_data(runner)
+        git, changes = _git_state()
+        if changes:
+            with whole_file(work_dir / CHANGES) as part:
+                part.write_text(changes)
+        environment = collect_env()
+        environment.pop("PyTorch compiling details", None)
+        packages = {d.name: d.version for d in metadata.distributions()}
         record = {
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: _version(name) for name in _PACKAGES},
-            "git": _git_state(),
+            "environment": {name: str(value) for name, value in environment.items()},
+            "packages": dict(sorted(packages.items())),
+            "git": git,
             "seed": runner.seed,
             "world_size": runner.world_size,
             "data_root": str(Path(getattr(dataset, "data_root", "")).resolve()),
-            "train_images": len(dataset),
+            "train_images": len(runner.train_dataloader.dataset),
             "split": split.name if split else None,
         }
-        path = work_dir / "run.json"
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        path = work_dir / RUN
+        if runner._resume and path.exists():
+            first = read_json(path)
+            first.setdefault("resumed", []).append(record)
+            record = first
+        write_json(record, path, indent=1)
+        self._record_checkpoints(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """There will be a new file when the hooks of this point are through."""
+        self._new_checkpoint = True
+
+    def after_train_iter(self, runner, *args, **kwargs) -> None:
+        """Record the checkpoint that was saved."""
+        self._record_checkpoints(runner)
+
+    def after_train_epoch(self, runner) -> None:
+        """Record the checkpoint that was saved."""
+        self._record_checkpoints(runner)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Record the checkpoint that is the best."""
+        self._record_checkpoints(runner)
+
+    def after_train(self, runner) -> None:
+        """Record the last checkpoint."""
+        self._record_checkpoints(runner)
+
+    @master_only
+    def _record_checkpoints(self, runner) -> None:
+        if not self._new_checkpoint:
+            return
+        self._new_checkpoint = False
+        path = Path(runner.work_dir, CHECKPOINTS)
+        known = read_json(path) if path.exists() else {}
+        record, first_look = {}, not self._hashed
+        for file in sorted(path.parent.glob("*.pth")):
+            state = file.stat().st_size, file.stat().st_mtime_ns
+            if self._hashed.get(file.name) == state:
+                record[file.name] = known[file.name]
+                continue
+            checksum = file_checksum(file)
+            if first_look and known.get(file.name, checksum) != checksum:
+                print_log(
+                    f"{file} is not the file that was saved", "current", logging.WARNING
+                )
+            record[file.name] = checksum
+            self._hashed[file.name] = state
+        write_json(record, path, indent=1)
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+def _labelled(dataset) -> Iterator:
+    """The data sets that know their files, inside of wrappers."""
+    inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    if hasattr(dataset, "files"):
+        yield dataset
+    else:
+        for part in inner:
+            if part is not None:
+                yield from _labelled(part)
 
 
-def _git_state() -> dict | None:
-    """Commit and whether files differ from it; None outside a checkout."""
+def _record_data(runner) -> None:
+    """Write the checksums of all files of the run.
+
+    Raises:
+        InputError: The run is resumed, and a file is another one.
+    """
+    path, files = Path(runner.work_dir, DATA), {}
+    loaders = [runner.train_dataloader]
+    loaders += [runner.val_dataloader] if runner.val_loop is not None else []
+    for loader in loaders:
+        for dataset in _labelled(loader.dataset):
+            files.update(dataset.files())
+    start = time.perf_counter()
+    found = file_checksums(files)
+    seconds = time.perf_counter() - start
+    known = read_json(path)["sha256"] if runner._resume and path.exists() else {}
+    for name, checksum in found.items():
+        if known.get(name, checksum) != checksum:
+            raise InputError(
+                files[name],
+                "it has changed since the run began",
+                "Put the old file back, or begin a new run in another --work-dir",
+            )
+    record = {"seconds": round(seconds, 2), "sha256": {**known, **found}}
+    write_json(record, path, indent=1)
+    print_log(f"Checksums of {len(found)} data files: {seconds:.1f} s", "current")
+
+
+def _git_state() -> tuple[dict | None, str]:
+    """Commit and files that differ from it, and how; None outside a checkout."""
 
     def git(*args: str) -> str:
         return subprocess.run(
@@ -80,12 +190,14 @@ def _git_state() -> dict | None:
             check=True,
             capture_output=True,
             text=True,
+            errors="replace",
         ).stdout.strip()
 
     try:
-        return {
+        state = {
             "commit": git("rev-parse", "HEAD"),
             "changed_files": git("status", "--porcelain").splitlines(),
         }
+        return state, git("diff", "HEAD")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return None, ""

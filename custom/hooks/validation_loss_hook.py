@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from statistics import fmean
 
-import numpy as np
 import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import get_box_tensor
-from mmengine.dist import all_reduce_dict
+from mmengine.dist import broadcast_object_list, collect_results, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.structures import InstanceData
+
+from custom.random_numbers import own_random_numbers
 
 
 @HOOKS.register_module()
@@ -26,8 +25,8 @@ class ValidationLossHook(Hook):
     images at the size at which the network tests them, without augmentation and
     without gradient; the mean over the images. The model stays in evaluation mode, so
     that batch norm uses its running statistics and leaves them alone. Proposals are
-    sampled with the same seed at each validation, and the random numbers of the
-    training go on as if nothing had happened.
+    sampled with the seed of the image (``img_id``) at each validation, and the random
+    numbers of the training go on as if nothing had happened.
 
     The figures are metrics like any other: ``save_best='val/loss'`` and
     ``EarlyStoppingHook(monitor='val/loss')`` work.
@@ -38,35 +37,31 @@ class ValidationLossHook(Hook):
 
     def before_val_epoch(self, runner) -> None:
         """Begin anew."""
-        self._sums: Counter = Counter()
+        self._losses: list[dict[str, float]] = []
 
     @torch.no_grad()
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Compute the losses of a batch."""
+        """Compute the losses of a batch, each image by itself."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        batch = {
-            "inputs": data_batch["inputs"],
-            "data_samples": in_network_frame(data_batch["data_samples"]),
-        }
-        with _own_random_numbers(batch_idx):
-            data = model.data_preprocessor(batch, training=False)
-            losses = model(**data, mode="loss")
-        _, parts = model.parse_losses(losses)
-        count = len(batch["data_samples"])
-        self._sums["images"] += count
-        for name, value in parts.items():
-            self._sums[name] += value.detach().double() * count
+        samples = in_network_frame(data_batch["data_samples"])
+        devices = range(torch.cuda.device_count())
+        for image, sample in zip(data_batch["inputs"], samples, strict=True):
+            with own_random_numbers(sample.img_id, devices):
+                batch = {"inputs": [image], "data_samples": [sample]}
+                data = model.data_preprocessor(batch, training=False)
+                _, parts = model.parse_losses(model(**data, mode="loss"))
+            self._losses.append({name: value.item() for name, value in parts.items()})
 
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Add the means to the metrics."""
-        if metrics is None or not self._sums:
-            return
-        images = self._sums.pop("images")
-        device = next(iter(self._sums.values())).device
-        sums = {"images": torch.tensor(float(images), device=device), **self._sums}
-        all_reduce_dict(sums)
-        images = sums.pop("images")
-        metrics.update({f"val/{k}": (v / images).item() for k, v in sums.items()})
+        # In the order of the data set, without the images that fill up the last round
+        # of several processes: the figures are those of one process, to the bit.
+        found = collect_results(self._losses, len(runner.val_dataloader.dataset))
+        means = [None]
+        if is_main_process():
+            means = [{f"val/{k}": fmean(row[k] for row in found) for k in found[0]}]
+        broadcast_object_list(means)
+        metrics.update(means[0])
 
 
 def in_network_frame(samples: Sequence[DetDataSample]) -> list[DetDataSample]:
@@ -104,19 +99,3 @@ def _resize(instances: InstanceData, size: tuple[int, int]) -> InstanceData:
         labels=instances.labels,
         masks=masks.resize(size),
     )
-
-
-@contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed all generators, and leave them afterwards as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

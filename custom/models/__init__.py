@@ -5,6 +5,7 @@ from .efficientnet_v2 import EfficientNetV2
 from .mask_tta import MaskTTAModel
 from .roi_fcn_mask_head import RoIFCNMaskHead
 from .tiled_detector import TiledDetector
+from .weights import prepare_weights
 
 __all__ = [
     "ConvNeXt",
@@ -12,4 +13,5 @@ __all__ = [
     "MaskTTAModel",
     "RoIFCNMaskHead",
     "TiledDetector",
+    "prepare_weights",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from custom.io.whole_file import whole_file
+from custom.io.checkpoint_file import read_checkpoint, write_checkpoint
 
 # Parts of the names of Mask R-CNN v2 (torchvision/models/detection/mask_rcnn.py and the
 # modules that it builds) and what MMDetection calls them.
@@ -118,7 +118,7 @@ def with_own_names(path: Path, in_channels: int) -> Path:
     folder = Path(torch.hub.get_dir(), "checkpoints")
     target = folder / f"{path.stem}_mmdet-{in_channels}ch.pth"
     if path.exists() and not target.exists():
-        state = torch.load(path, "cpu", weights_only=True)
-        with whole_file(target) as part:
-            torch.save(rename_mask_rcnn_v2(state, in_channels), part)
+        write_checkpoint(
+            target, rename_mask_rcnn_v2(read_checkpoint(path), in_channels)
+        )
     return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.error import URLError
@@ -11,10 +12,12 @@ from urllib.parse import urlparse
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import barrier
 from mmengine.runner.checkpoint import CheckpointLoader, get_external_models
 from torch.hub import download_url_to_file
 
 from custom.errors import InputError
+from custom.io.checkpoint_file import read_checkpoint
 
 from .torchvision_weights import with_own_names
 
@@ -32,6 +35,37 @@ TORCHVISION_FILES = {
     "convnext_base": "convnext_base-6075fbad.pth",
     "efficientnet_v2_m": "efficientnet_v2_m-dc08266a.pth",
 }
+# Every scheme that MMEngine knows: its own loaders of these fall back to pickles.
+_SCHEMES = (
+    "http://",
+    "https://",
+    "torchvision://",
+    "modelzoo://",
+    "open-mmlab://",
+    "openmmlab://",
+    "mmcls://",
+    "pavi://",
+    r"(\S+\:)?s3://",
+    r"(\S+\:)?petrel://",
+)
+# The first digits of a file's SHA-256 at the end of its name, as torchvision and
+# OpenMMLab write them; a date is none.
+_HASH = re.compile(r"[-_](?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$")
+
+
+@CheckpointLoader.register_scheme(prefixes=_SCHEMES, force=True)
+def load_from_url(
+    source: str, map_location: str | torch.device | None = None
+) -> dict[str, object]:
+    """Load weights by URL, for MMEngine; pickles that are more than weights do not.
+
+    Raises:
+        InputError: See :func:`find_weights` and
+            :func:`custom.io.checkpoint_file.read_checkpoint`.
+    """
+    url = find_weights(source)
+    barrier()  # the first process of this machine has downloaded it
+    return read_checkpoint(_local(url), map_location)
 
 
 def prepare_weights(cfg: Config) -> None:
@@ -64,6 +98,10 @@ def find_weights(source: str) -> str:
 
     Args:
         source: A path, an https URL, ``torchvision://`` or ``open-mmlab://``.
+
+    Raises:
+        InputError: There is no such file, it cannot be downloaded, or it is not the
+            one whose hash its name holds.
     """
     url = _resolve(source)
     if "://" not in url:
@@ -78,8 +116,15 @@ def find_weights(source: str) -> str:
     # One process per machine downloads; mmengine lets the others wait for it.
     if not cached.exists() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         cached.parent.mkdir(parents=True, exist_ok=True)
+        known = _HASH.search(name)
         try:
-            download_url_to_file(url, str(cached))
+            download_url_to_file(url, str(cached), hash_prefix=known and known[1])
+        except RuntimeError as error:
+            raise InputError(
+                url,
+                f"what was downloaded is not what its name says ({error})",
+                "Try again; if it stays so, the file has been exchanged: do not use it",
+            ) from None
         except (URLError, OSError) as error:
             raise InputError(
                 url,
@@ -129,12 +174,7 @@ def check_weights(
     path = _local(source)
     if not path.exists():
         return  # another process is downloading it
-    try:
-        state = CheckpointLoader.load_checkpoint(str(path), "cpu", logger="silent")
-    except Exception as error:  # torch.load raises whatever the pickle did
-        raise InputError(
-            path, f"not a weight file ({error})", "Delete it and get it again"
-        ) from None
+    state = read_checkpoint(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict):
         raise InputError(

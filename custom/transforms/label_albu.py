@@ -31,6 +31,14 @@ class LabelAlbu(Albu):
             _check(transform)
         super().__init__(transforms, *args, **kwargs)
 
+    def transform(self, results: dict) -> dict | None:
+        """Augment, with numbers that follow NumPy's generator.
+
+        albumentations has generators of its own, which the system seeds.
+        """
+        self.aug.set_random_seed(np.random.randint(2**31))
+        return super().transform(results)
+
     def _preprocess_results(self, results: dict) -> tuple[dict, LabelMasks | None]:
         """``results`` as albumentations takes them, and the masks as they were."""
         masks = results.get("masks")

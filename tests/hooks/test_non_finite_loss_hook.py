@@ -41,7 +41,15 @@ def batch(first: float, name: str, second: float = 1.0) -> dict:
     return {"inputs": inputs, "data_samples": samples}
 
 
-def train(tmp_path, batches, max_skips=5, model=None, kind="FiniteLoss", **options):
+def train(
+    tmp_path,
+    batches,
+    max_skips=5,
+    model=None,
+    kind="FiniteLoss",
+    guard="NonFiniteLossHook",
+    **options,
+):
     """A runner that has taken these batches, and what was at each step."""
     runner = Runner(
         model=model or Toy(),
@@ -59,7 +67,7 @@ def train(tmp_path, batches, max_skips=5, model=None, kind="FiniteLoss", **optio
             **options,
         },
         custom_hooks=[
-            {"type": "NonFiniteLossHook", "max_skips": max_skips},
+            {"type": guard, "max_skips": max_skips},
             {"type": "EMAHook", "momentum": 0.5},
         ],
         default_hooks={"checkpoint": None},
@@ -110,6 +118,19 @@ def test_one_more_than_the_limit_ends_the_run(tmp_path):
     train(tmp_path / "1", bad[:2], max_skips=2)
     with pytest.raises(InputError, match=r"c0.tif, c1.tif.*loss_mask nan.*3 batches"):
         train(tmp_path / "2", bad, max_skips=2)
+
+
+def test_batches_that_were_left_out_before_a_resume_count(tmp_path):
+    first, _ = train(tmp_path / "before", [batch(math.nan, "a")], max_skips=1)
+    saved = first.message_hub.state_dict()  # what a checkpoint holds
+
+    class Resumed(NonFiniteLossHook):
+        def before_train(self, runner) -> None:
+            runner.message_hub.load_state_dict(saved)
+            super().before_train(runner)
+
+    with pytest.raises(InputError, match=r"b0.tif, b1.tif.*2 batches"):
+        train(tmp_path / "after", [batch(math.nan, "b")], max_skips=1, guard=Resumed)
 
 
 def test_a_model_that_is_not_finite_itself_ends_the_run_at_once(tmp_path):

@@ -13,8 +13,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch.multiprocessing import start_processes
 
 from custom.hooks.validation_loss_hook import ValidationLossHook, in_network_frame
+from custom.random_numbers import own_random_numbers
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskrcnn_r18-slim.py"
 RESIZE = {"type": "Resize", "scale": (120, 90), "keep_ratio": True}
@@ -48,8 +50,10 @@ def batches(cfg) -> dict[str, list[dict]]:
     return {name: [pseudo_collate([item]) for item in d] for name, d in sets.items()}
 
 
-def validate(model, batches) -> dict[str, float]:
-    runner, hook, metrics = SimpleNamespace(model=model), ValidationLossHook(), {}
+def validate(model, batches, size: int | None = None) -> dict[str, float]:
+    loader = SimpleNamespace(dataset=range(size or len(batches)))
+    runner = SimpleNamespace(model=model, val_dataloader=loader)
+    hook, metrics = ValidationLossHook(), {}
     model.eval()
     hook.before_val_epoch(runner)
     for i, batch in enumerate(batches):
@@ -81,10 +85,9 @@ def test_targets_are_those_of_the_training_pipeline(batches):
 def test_is_the_mean_of_the_training_losses(model, batches):
     metrics = validate(model, batches["val"])
     wanted = []
-    for i, batch in enumerate(batches["train"]):
-        torch.manual_seed(i)
+    for batch in batches["train"]:
         data = model.data_preprocessor(batch, training=True)
-        with torch.no_grad():
+        with torch.no_grad(), own_random_numbers(batch["data_samples"][0].img_id):
             wanted.append(model.parse_losses(model(**data, mode="loss"))[1])
     assert set(metrics) == {f"val/{key}" for key in wanted[0]} and len(metrics) > 4
     for key in wanted[0]:
@@ -108,6 +111,34 @@ def test_touches_neither_model_nor_random_numbers(model, batches):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert validate(model, batches["val"]) == first
+
+
+def validate_share(rank: int, folder: str, model, batches) -> None:
+    """What one process of two does, which take turns and fill up the last one."""
+    torch.set_num_threads(1)  # a forked process does not have its parent's threads
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    own = [*batches, batches[0]][rank : len(batches) + 1 : 2]
+    Path(folder, f"{rank}.json").write_text(
+        json.dumps(validate(model, own, size=len(batches)))
+    )
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_find_what_one_finds_to_the_bit(
+    model, batches, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # MMEngine collects results in .dist_test
+    odd = batches["val"][:3]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = validate(model, odd)
+    torch.set_num_threads(threads)
+    arguments = (str(tmp_path), model, odd)
+    start_processes(validate_share, arguments, nprocs=2, start_method="fork")
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
 
 
 def test_is_logged_and_can_choose_the_best_checkpoint(cfg, tmp_path):

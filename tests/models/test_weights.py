@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import re
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -10,6 +15,8 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch.hub import download_url_to_file
 
 from custom.errors import InputError
 from custom.models import weights
@@ -25,7 +32,7 @@ def offline(monkeypatch, tmp_path) -> list[str]:
     init_default_scope("mmdet")
     asked = []
 
-    def download(url: str, target: str) -> None:
+    def download(url: str, target: str, hash_prefix: str | None) -> None:
         asked.append(url)
         raise URLError("Name or service not known")
 
@@ -127,7 +134,7 @@ def test_file_in_the_cache_of_torch_is_not_downloaded_again(
 def test_download_goes_to_the_cache_of_torch_once(file, tmp_path, monkeypatch):
     asked = []
 
-    def download(url: str, target: str) -> None:
+    def download(url: str, target: str, hash_prefix: str | None) -> None:
         asked.append(url)
         file.rename(target)
 
@@ -138,6 +145,59 @@ def test_download_goes_to_the_cache_of_torch_once(file, tmp_path, monkeypatch):
         assert checkpoint_of(cfg) == URL
     assert asked == [URL]
     assert (tmp_path / "torch" / "hub" / "checkpoints" / NAME).is_file()
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A web server of a folder; torch's own download function again."""
+    monkeypatch.setattr(weights, "download_url_to_file", download_url_to_file)
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.mark.parametrize("separator", ["-", "_"])
+def test_download_that_is_not_what_its_name_says_is_refused(file, server, separator):
+    folder, address = server
+    data = file.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    good, bad = (f"r18{separator}{d}.pth" for d in (digest[:8], digest[8:16]))
+    for name in (good, bad, "r18_20220124.pth", "r18.pth"):
+        (folder / name).write_bytes(data)
+    with pytest.raises(InputError, match="not what its name says"):
+        find_weights(f"{address}/{bad}")
+    cache = Path(torch.hub.get_dir(), "checkpoints")
+    assert not list(cache.iterdir())  # nothing of it is left
+    # A date is no hash, and a name without one promises nothing.
+    for name in (good, "r18_20220124.pth", "r18.pth"):
+        assert find_weights(f"{address}/{name}") == f"{address}/{name}"
+        assert (cache / name).read_bytes() == data
+
+
+def test_all_pretrained_files_of_the_configs_are_checked_by_their_hash(repo):
+    configs = (repo / "configs").rglob("*.py")
+    text = "".join(path.read_text() for path in configs)
+    names = re.findall(r"[\w.-]+\.pth(?=')", text)
+    names += weights.TORCHVISION_FILES.values()
+    assert len(names) > 10
+    assert [name for name in names if weights._HASH.search(name) is None] == []
+
+
+@pytest.mark.parametrize(
+    "scheme", ["http://a/", "s3://a/", "x:petrel://a/", "mmcls://"]
+)
+def test_no_loader_of_the_stock_that_unpickles_is_left(scheme):
+    loader = CheckpointLoader._get_checkpoint_loader(f"{scheme}b.pth")
+    assert loader is weights.load_from_url
 
 
 def test_only_the_first_process_of_a_machine_downloads(offline, monkeypatch):
@@ -183,7 +243,7 @@ def test_torchvision_files_are_those_of_torchvision():
     ],
 )
 def test_failed_download_says_url_reason_and_remedy(monkeypatch, failure):
-    def download(url: str, target: str) -> None:
+    def download(url: str, target: str, hash_prefix: str | None) -> None:
         raise failure
 
     monkeypatch.setattr(weights, "download_url_to_file", download)
@@ -265,7 +325,7 @@ def test_broken_file(file, content):
         torch.save(content, file)
     error = refuse(config(file))
     assert error.source == str(file)
-    expected = ("not a weight file", "it holds no named weights")
+    expected = ("it is damaged, or no PyTorch file", "it holds no named weights")
     assert error.reason.startswith(expected)
 
 

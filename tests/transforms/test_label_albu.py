@@ -59,7 +59,9 @@ OTHERS = [
 def run(kind, masks: LabelMasks, transforms: list, boxes, seed: int, **options):
     """The result of one kind of transform with one seed."""
     transform = kind(transforms, bbox_params=boxes, **options)
-    transform.aug.set_random_seed(seed)
+    np.random.seed(seed)
+    if kind is Albu:  # LabelAlbu does this itself
+        transform.aug.set_random_seed(np.random.randint(2**31))
     return transform.transform(make_results(masks, kind is Albu, seed))
 
 

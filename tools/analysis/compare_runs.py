@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmengine.config import Config
 
 from custom.errors import InputError
+from custom.runs import config_of_run
 from tools.analysis.plot_curves import read_scalars
 
 AP, AP50 = "coco/segm_mAP", "coco/segm_mAP_50"
@@ -51,19 +52,8 @@ IGNORED = ("split", "data_root", "cache_dir", "persistent_workers", "num_workers
 
 
 def read_config(run: Path) -> Config:
-    """The resolved config that a run was trained with.
-
-    Testing writes its config into the folder of the run; that of the training is also
-    beside its scalars.
-
-    Raises:
-        InputError: There is none.
-    """
-    for scalars in sorted(run.glob("*/vis_data/scalars.json")):
-        config = scalars.with_name("config.py")
-        if config.exists():
-            return Config.fromfile(config)
-    raise InputError(run, "it holds no training run", "Name the work dir of a run")
+    """The resolved config that a run was trained with."""
+    return Config.fromfile(config_of_run(run))
 
 
 def flatten(node, name: str = "") -> dict[str, str]:

@@ -3,13 +3,15 @@
 # The data root is set here, once for every config: the environment variable
 # CELL_DATA_ROOT, or data/hw3. The split likewise: CELL_SPLIT, a .json file or the
 # name of a rule (custom/datasets/splits.py).
-data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
-split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
+import os
+
+data_root = os.environ.get('CELL_DATA_ROOT', 'data/hw3')
+split = os.environ.get('CELL_SPLIT', 'stratified_80-20_seed42')
 # Compact copies of the label images, made at first use; CELL_LABEL_CACHE=none
 # for no copies.
 load_masks = dict(
     type='LoadLabelMasks',
-    cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
+    cache_dir=os.environ.get('CELL_LABEL_CACHE', '~/.cache/mmcell/labels'))
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(
     type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)
@@ -46,7 +48,9 @@ train_dataloader = dict(
     batch_size=2,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    # What chance does to a sample follows the seed and the sample's number, not
+    # workers and processes (docs/distributed.md).
+    sampler=dict(type='DrawSampler', shuffle=True),
     dataset=dict(
         type='CellDataset',
         data_root=data_root,

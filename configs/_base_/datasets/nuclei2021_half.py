@@ -7,4 +7,6 @@ train_pipeline = [
     _base_.train_pipeline[-1],
 ]
 train_dataloader = dict(
-    batch_size=1, dataset=dict(pipeline=train_pipeline))
+    batch_size=1,
+    sampler=dict(type='InfiniteDrawSampler'),
+    dataset=dict(pipeline=train_pipeline))

@@ -3,6 +3,8 @@
 # The report does not say: the weights (ImageNet's here, as for its other backbones),
 # the weight decay (its code has 1e-4), the seed of the random split, and which of the
 # backbones has the score.
+import os
+
 _base_ = [
     '../../_base_/models/maskrcnn_r50_torchvision.py',
     '../../_base_/datasets/cell_800-1333.py',
@@ -10,7 +12,7 @@ _base_ = [
     '../../_base_/runtime.py',
 ]
 
-split = '{{$CELL_SPLIT:random_80-20_seed42}}'
+split = os.environ.get('CELL_SPLIT', 'random_80-20_seed42')
 train_dataloader = dict(dataset=dict(split=split))
 val_dataloader = dict(dataset=dict(split=split))
 test_dataloader = val_dataloader

@@ -5,6 +5,8 @@
 # image goes through torchvision's resize to 800-1333; gradients are clipped at 1 and
 # paths dropped with 0.5, as in its code and in torchvision. The report has no layer
 # norm after the stages; here there is one, as in ConvNeXt's own detectors.
+import os
+
 _base_ = [
     '../../_base_/models/maskrcnn_r50_torchvision.py',
     '../../_base_/datasets/cell_800-1333.py',
@@ -29,7 +31,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5, direction='vertical'),
     _base_.train_pipeline[-1],
 ]
-split = '{{$CELL_SPLIT:random_90-10_seed42}}'
+split = os.environ.get('CELL_SPLIT', 'random_90-10_seed42')
 train_dataloader = dict(
     batch_size=4, dataset=dict(split=split, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(split=split))

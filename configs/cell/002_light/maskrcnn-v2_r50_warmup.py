@@ -6,6 +6,8 @@
 # first; here the label images are read as they are, which gives the same instances.
 # Its list of transforms normalises the image once and torchvision once more; here
 # once.
+import os
+
 _base_ = [
     '../../_base_/models/maskrcnn-v2_r50.py',
     '../../_base_/datasets/cell_800-1333.py',
@@ -20,7 +22,7 @@ load_from = ('https://download.pytorch.org/models/'
 # differ less than its table says; here the sizes are what the table says.
 model = dict(rpn_head=dict(anchor_generator=dict(scales=[2])))
 
-split = '{{$CELL_SPLIT:random_80-20_seed63}}'
+split = os.environ.get('CELL_SPLIT', 'random_80-20_seed63')
 train_dataloader = dict(batch_size=4, dataset=dict(split=split))
 val_dataloader = dict(dataset=dict(split=split))
 test_dataloader = val_dataloader

@@ -1,0 +1,279 @@
+"""Evaluate a run again and compare with the figures that it stores.
+
+Examples::
+
+    python tools/verify_run.py work_dirs/RUN            # network and all
+    python tools/verify_run.py work_dirs/RUN --quick    # from predictions.json
+
+Checked are the data files and the checkpoints against the SHA-256 that the run
+recorded, then the validation that its checkpoint had in the training, and every
+evaluation by tools/test.py in its folder, each with the config, split and checkpoint of
+that time. Prints every figure as stored and as found now, and ends with an error if
+anything differs. Nothing is written into the folder. The config of a run is code:
+verify only runs that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from custom.datasets.splits import Split
+from custom.errors import InputError
+from custom.evaluation import evaluate_predictions, read_predictions
+from custom.evaluation.predictions import FILE_NAME
+from custom.hooks.run_record_hook import CHECKPOINTS, DATA, RUN
+from custom.io.checkpoint_file import read_checkpoint
+from custom.io.checksums import file_checksum, file_checksums
+from custom.io.json_file import read_json
+from custom.runs import (
+    checkpoint_of_run,
+    config_of_run,
+    labelled_datasets,
+    set_data_root,
+    set_split,
+    split_of_run,
+)
+from tools.analysis.plot_curves import read_scalars
+
+
+@dataclass
+class Evaluation:
+    """Figures that a run stores, and what they were made of.
+
+    Attributes:
+        title: What it is called.
+        cfg: The config of that time.
+        checkpoint: The file that it is about.
+        checksum: SHA-256 of that file then; None if it was not recorded.
+        figures: What was stored.
+        predictions: The file with what was found; None where none was written.
+    """
+
+    title: str
+    cfg: Config
+    checkpoint: Path
+    checksum: str | None
+    figures: dict[str, float]
+    predictions: Path | None
+
+
+def parse_args() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work_dir", type=Path, help="folder of a run")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="evaluate the stored predictions, without the network",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        help="by which figures may differ; for another machine than the run's",
+    )
+    parser.add_argument(
+        "--data-root",
+        type=Path,
+        help="where the data is; default: where the run had it",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare everything; end with 1 if something differs."""
+    args = parse_args()
+    init_default_scope("mmdet")
+    evaluations = find_evaluations(args.work_dir, args.data_root)
+    if args.quick:
+        evaluations = [e for e in evaluations if e.predictions is not None]
+    if not evaluations:
+        raise InputError(
+            args.work_dir,
+            "it stores no figures that can be compared",
+            "Evaluate it with tools/test.py first",
+        )
+    odd = check_data(args.work_dir, evaluations[0].cfg)
+    for evaluation in evaluations:
+        print(f"\n{evaluation.title}")
+        if not evaluation.checkpoint.exists():
+            print(f"{evaluation.checkpoint} is not there any more")
+            if not args.quick:
+                odd += 1
+                continue
+        else:
+            odd += check_checkpoint(evaluation)
+        found = evaluate_again(evaluation) if args.quick else run_again(evaluation)
+        odd += compare(evaluation.figures, found, args.tolerance)
+    if odd:
+        sys.exit(f"error: {args.work_dir}: {odd} differences, see above")
+    print(f"\n{args.work_dir}: verified, nothing differs")
+
+
+def find_evaluations(work_dir: Path, data_root: Path | None) -> list[Evaluation]:
+    """What a run folder stores: the validation of its checkpoint, and tests.
+
+    Raises:
+        InputError: It is no run folder, or a file in it is broken.
+    """
+    record = read_json(work_dir / RUN) if (work_dir / RUN).exists() else {}
+    split = split_of_run(work_dir)
+
+    def load(path: Path, own_split: bool) -> Config:
+        cfg = Config.fromfile(path)
+        if own_split and split is not None:
+            set_split(cfg, split)
+        set_data_root(cfg, data_root, record.get("data_root"))
+        return cfg
+
+    checkpoint = checkpoint_of_run(work_dir)
+    recorded = work_dir / CHECKPOINTS
+    checksum = (read_json(recorded) if recorded.exists() else {}).get(checkpoint.name)
+    step = read_checkpoint(checkpoint)["meta"]["iter"]
+    found = []
+    for row in reversed(read_scalars(work_dir)):
+        if row.get("step") == step and (figures := _figures(row)):
+            title = f"Validation in the training, step {step}, {checkpoint.name}"
+            cfg = load(config_of_run(work_dir), own_split=True)
+            found.append(Evaluation(title, cfg, checkpoint, checksum, figures, None))
+            break
+    for path in sorted(work_dir.glob(f"*/{FILE_NAME}")):
+        config, log = path.parent / "vis_data/config.py", path.parent / path.parent.name
+        log = log.with_suffix(".json")
+        info = read_json(path)["info"]
+        if info.get("subset") != "val" or not (config.exists() and log.exists()):
+            continue  # images without ground truth, or a test that was killed
+        same = split and (info.get("split") or {}).get("name") == Split.load(split).name
+        found.append(
+            Evaluation(
+                f"{path.parent.name}, tools/test.py, {Path(info['checkpoint']).name}",
+                load(config, own_split=bool(same)),
+                work_dir / Path(info["checkpoint"]).name,
+                info.get("checkpoint_sha256"),
+                _figures(json.loads(log.read_text())),
+                path,
+            )
+        )
+    return found
+
+
+def _figures(row: dict) -> dict[str, float]:
+    """The metrics of a row of a log: all but times and counters."""
+    return {key: value for key, value in row.items() if "/" in key}
+
+
+def check_data(work_dir: Path, cfg: Config) -> int:
+    """Compare the files of the split with the run's record; the number of changes."""
+    if not (work_dir / DATA).exists():
+        print(f"{DATA}: not there, the data cannot be compared")
+        return 0
+    recorded = read_json(work_dir / DATA)["sha256"]
+    files: dict[str, str] = {}
+    for name in ("train_dataloader", "val_dataloader"):
+        for settings in labelled_datasets(cfg.get(name) or {}):
+            dataset = DATASETS.build({**settings, "pipeline": []})
+            files.update(dataset.files())
+    found = file_checksums(files)
+    changed = sorted(
+        name
+        for name in recorded.keys() | found.keys()
+        if recorded.get(name) != found.get(name)
+    )
+    for name in changed:
+        state = {name in recorded: "is new", name in found: "is gone"}.get(False)
+        print(f"data: {files.get(name, name)} {state or 'has changed'}")
+    print(f"data: {len(recorded)} files recorded, {len(changed)} differ")
+    return len(changed)
+
+
+def check_checkpoint(evaluation: Evaluation) -> int:
+    """Compare a checkpoint with its record; 1 if it is another file."""
+    if evaluation.checksum is None:
+        print("checkpoint: its checksum was not recorded")
+        return 0
+    equal = file_checksum(evaluation.checkpoint) == evaluation.checksum
+    print(f"checkpoint: {'as recorded' if equal else 'IT HAS CHANGED'}")
+    return 0 if equal else 1
+
+
+def run_again(evaluation: Evaluation) -> dict[str, float]:
+    """Load the checkpoint and evaluate, as the run did; writes nothing."""
+    cfg = evaluation.cfg
+    cfg.launcher, cfg.resume, cfg.load_from = "none", False, str(evaluation.checkpoint)
+    cfg.log_level = "WARNING"
+    cfg.default_hooks.checkpoint = None
+    cfg.default_hooks.pop("visualization", None)
+    cfg.test_evaluator = list(_without_dumps(cfg.test_evaluator))
+    # With test-time augmentation the detector is inside; the weights come anyway.
+    detector = cfg.model.get("module", cfg.model)
+    detector.backbone.init_cfg = None
+    with tempfile.TemporaryDirectory() as folder:
+        # MMEngine keeps loggers and visualisers by name, folders included.
+        name = Path(folder).name
+        cfg.work_dir, cfg.experiment_name = folder, name
+        cfg.visualizer = {"type": "Visualizer", "name": name}
+        runner = Runner.from_cfg(cfg)
+        return runner.val() if evaluation.predictions is None else runner.test()
+
+
+def evaluate_again(evaluation: Evaluation) -> dict[str, float]:
+    """Evaluate the stored predictions."""
+    cfg = evaluation.cfg
+    cfg.test_evaluator = list(_without_dumps(cfg.test_evaluator))
+    dataset = cfg.test_dataloader.dataset
+    if any(step["type"] == "TestTimeAug" for step in dataset.pipeline):
+        dataset.pipeline = cfg.val_dataloader.dataset.pipeline
+    return evaluate_predictions(cfg, read_predictions(evaluation.predictions))
+
+
+def _without_dumps(evaluators: dict | list[dict]) -> Iterator[dict]:
+    """The evaluators that give figures and write no files."""
+    for item in evaluators if isinstance(evaluators, list) else [evaluators]:
+        if item["type"] not in ("PredictionDump", "RawDump"):
+            yield item
+
+
+def compare(stored: dict[str, float], found: dict[str, float], tolerance: float) -> int:
+    """Print every figure twice; the number of those that differ."""
+    odd = 0
+    width = max(map(len, stored | found), default=0)
+    print(f"{'':{width}}  {'stored':>10}  {'now':>10}")
+    for name in stored | found:
+        pair = stored.get(name), found.get(name)
+        equal = _equal(*pair, tolerance)
+        odd += not equal
+        values = "  ".join(f"{'-' if v is None else f'{v:.6g}':>10}" for v in pair)
+        print(f"{name:{width}}  {values}  {'equal' if equal else 'DIFFERENT'}")
+    return odd
+
+
+def _equal(a: float | None, b: float | None, tolerance: float) -> bool:
+    if a is None or b is None:
+        return False
+    return abs(a - b) <= tolerance or (math.isnan(a) and math.isnan(b))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
