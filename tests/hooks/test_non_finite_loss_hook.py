@@ -10,6 +10,7 @@ import torch
 import torch.multiprocessing as mp
 from mmdet.structures import DetDataSample
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -162,6 +163,7 @@ def _two_processes(rank: int, port: int) -> None:
 
     class Run:
         optim_wrapper = wrapper
+        message_hub = MessageHub(f"process {rank}")
 
     Run.model = model
     hook.before_train(Run)
