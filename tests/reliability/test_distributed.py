@@ -294,7 +294,7 @@ def test_killed_loader_worker_ends_the_run(endless, fault):
         "a loader worker of a distributed run is killed",
         "SIGKILL of the workers of one of two processes",
         1,
-        "nothing before the last checkpoint; the run ends and names the worker",
+        "nothing before the last checkpoint; the run ends and says that a worker died",
     )
 
 
