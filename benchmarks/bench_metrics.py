@@ -22,13 +22,13 @@ from bench_eval import CLASSES, MAX_DETS
 from bench_eval import make as make_images
 from pycocotools import mask as coco_mask
 
-from custom.evaluation.analysis import gather
 from custom.evaluation.cell_coco_metric import average_precision
-from custom.evaluation.image_result import ImageResult
 from custom.evaluation.iou_table import iou_table
 from custom.evaluation.matching import match_image
-from custom.evaluation.resampling import bootstrap_weights
 from custom.structures import LabelMasks
+from custom.workbench.analysis.analysis import gather
+from custom.workbench.analysis.image_result import ImageResult
+from custom.workbench.analysis.resampling import bootstrap_weights
 
 RESAMPLES = 20
 NAMES = [f"class{i}" for i in range(1, CLASSES + 1)]

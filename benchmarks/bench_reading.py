@@ -2,9 +2,7 @@
 
 Both sides decode every image and its label images once. The plain loop stops there. Our
 decoding also drops alpha, checks the ids and makes them integers; the loaders then turn
-RGB into BGR, lay the classes into one plane and find the boxes of all instances. The
-last row compares label images alone: the released float64 files against the entries of
-custom/io/label_cache.py, which hold the same.
+RGB into BGR, lay the classes into one plane and find the boxes of all instances.
 
 Example::
 
@@ -16,16 +14,11 @@ from __future__ import annotations
 from common import Case, parse_root, run_cases
 
 # isort: split
-import tempfile
-
-import numpy as np
 import tifffile
 from samples import entries
 
 from custom.io.image import read_image, read_labels
 from custom.transforms import LoadCellImage, LoadLabelMasks
-
-CACHE = tempfile.mkdtemp()
 
 
 def plain(image: bool = True, labels: bool = True):
@@ -62,33 +55,10 @@ def loaders(*steps):
     return run
 
 
-def same_content(data: list[dict]) -> bool:
-    """Whether the cache holds every pixel of every file."""
-    cached = LoadLabelMasks(CACHE)
-    for entry in data:
-        results = cached.transform({**entry})
-        masks, labels = results["gt_masks"], results["gt_bboxes_labels"]
-        for label, path in entry["label_files"]:
-            image = read_labels(path)
-            own = labels == label
-            found = np.zeros_like(image)
-            # The k-th instance of a class is the k-th of its ids.
-            for number, (y, x, patch) in zip(
-                np.unique(image)[1:], masks[own].patches(), strict=True
-            ):
-                height, width = patch.shape
-                found[y : y + height, x : x + width][patch] = number
-            if not np.array_equal(found, image):
-                return False
-    return True
-
-
 def cases(root) -> list[Case]:
-    """Images, images with labels, and labels from the cache."""
+    """Images alone, and images with labels."""
     data = entries(root)
     count = sum(sum(entry["counts"]) for entry in data)
-    cached = loaders(LoadLabelMasks(CACHE))
-    cached(data)  # fills the cache
     epoch = f"read, epoch of {len(data)} images"
     return [
         Case(name, lambda: data, stock, ours, count, 11, 11, same, lambda d: d[:1])
@@ -101,22 +71,10 @@ def cases(root) -> list[Case]:
             ),
             (f"{epoch}: decode and check alone", plain(), decode, None),
             (
-                f"{epoch}: image and labels, no cache",
+                f"{epoch}: image and labels",
                 plain(),
                 loaders(LoadCellImage(), LoadLabelMasks()),
                 None,
-            ),
-            (
-                f"{epoch}: image and labels, cache",
-                plain(),
-                loaders(LoadCellImage(), LoadLabelMasks(CACHE)),
-                None,
-            ),
-            (
-                f"{epoch}: labels alone, cache",
-                plain(image=False),
-                cached,
-                lambda *_: same_content(data),
             ),
         )
     ]

@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 
 DEMO = "configs/demo/maskrcnn_r18-slim.py"
 WARM_UP = 5

@@ -38,9 +38,9 @@ from tqdm import tqdm
 
 from custom.inference.large_image import predict_regions
 from custom.inference.tiles import TileGrid
+from custom.inference.trained_model import TrainedModel, read_model
 from custom.io.regions import ImageRegions
 from custom.structures import RoIMasks
-from custom.trained_model import TrainedModel, read_model
 
 PITCH = 40  # a cell in each square of this side: dense, and none touches another
 FILE_TILE = 512

@@ -27,7 +27,7 @@ def entries(root: Path | None) -> list[dict]:
 
 def _synthetic() -> Path:
     """Eight dense tiles of 1024²; about 600 cells each."""
-    from custom.io.synthetic import write_dataset
+    from custom.workbench.synthetic import write_dataset
 
     root = Path(tempfile.mkdtemp()) / "dense"
     write_dataset(root, n_train=8, n_test=1, size=1024)

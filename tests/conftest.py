@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -74,7 +74,7 @@ def forget_visualizers() -> None:
     from mmengine.visualization import Visualizer
 
     Visualizer._instance_dict.clear()
-    module = sys.modules.get("custom.visualization.cell_visualizer")
+    module = sys.modules.get("custom.engine.visualizer")
     if module is not None:
         module.CellVisualizer._instance_dict.clear()
 

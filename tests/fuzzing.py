@@ -24,10 +24,10 @@ import numpy as np
 import tifffile
 
 from custom.errors import InputError
-from custom.io.annotated import Source
-from custom.io.conversion import convert
+from custom.formats.annotated import Source
+from custom.formats.conversion import convert
+from custom.formats.layout import LayoutWriter
 from custom.io.image import read_image
-from custom.io.layout import LayoutWriter
 from tests.annotation_files import RGB, SOURCES, write_png
 
 _MEMORY = 2 << 30  # bytes beyond what the process has when it begins

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from custom.io.synthetic import draw_tile
+from custom.workbench.synthetic import draw_tile
 
 
 def write_nuclei(root: Path, n_train: int = 5, size: int = 96) -> Path:

@@ -26,7 +26,6 @@ from mmengine.runner import load_checkpoint
 
 from custom.errors import InputError
 from custom.evaluation import predictions, read_predictions
-from custom.evaluation.raw_predictions import RawPredictions
 from custom.io.arrays import open_array
 from custom.models.torchvision_weights import with_own_names
 from custom.models.weights import prepare_weights
@@ -150,7 +149,6 @@ def test_file_of_torchvision(evil, marker):
         "tools/train.py {config} --work-dir {out} --cfg-options load_from={evil}",
         "tools/test.py {config} {evil} --work-dir {out} --cfg-options {quick}",
         "tools/predict.py {config} {evil} {image} -o {out}",
-        "tools/analysis/show_predictions.py {config} {evil} -o {out}/x.png",
         pytest.param(
             "tools/ensemble.py {out} {config} {evil} --eval", marks=pytest.mark.slow
         ),
@@ -159,7 +157,6 @@ def test_file_of_torchvision(evil, marker):
 )
 def test_tools(command, evil, marker, repo, run_tool, tiny_root, tmp_path, monkeypatch):
     monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
-    monkeypatch.setenv("CELL_LABEL_CACHE", "none")
     monkeypatch.chdir(repo)
     image = next((tiny_root / "test_release").iterdir())
     words = {"config": DEMO, "evil": evil, "out": tmp_path / "out", "image": image}
@@ -195,9 +192,6 @@ def test_arrays_are_not_unpickled(tmp_path, marker):
     np.save(tmp_path / "x.npy", objects, allow_pickle=True)
     with pytest.raises(InputError):
         open_array(tmp_path / "x.npy")
-    np.savez(tmp_path / "raw.npz", info=objects, classes=objects, allow_pickle=True)
-    with pytest.raises(InputError):
-        RawPredictions.load(tmp_path / "raw.npz")
     assert not marker.exists()
 
 

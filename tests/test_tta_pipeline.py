@@ -8,8 +8,8 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from custom.engine.runs import set_tta, tta_pipeline
 from custom.errors import InputError
-from custom.runs import set_tta, tta_pipeline
 
 PACK = {"type": "PackDetInputs", "meta_keys": ("img_id", "scale_factor")}
 

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from custom.runner import CellRunner
+from custom.engine.runner import CellRunner
 
 _number = itertools.count()
 

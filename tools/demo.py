@@ -69,20 +69,13 @@ def main() -> None:
         step("a synthetic data set", "tools/data/make_demo_data.py", "--out", DATA)
     step("train", "tools/train.py", CONFIG, "--work-dir", str(work_dir))
     checkpoint = str(next((ROOT / work_dir).glob("best_*.pth")).relative_to(ROOT))
-    step("evaluate", "tools/test.py", CONFIG, checkpoint)
+    step("evaluate", "tools/test.py", CONFIG, checkpoint, "--show-dir", "images")
     step("submission", "tools/test.py", CONFIG, checkpoint, "--format-only")
     submission = max((ROOT / work_dir).glob("*/submission.zip"))
     count = check_submission(submission)
-    report, pictures = work_dir / "report.html", work_dir / "predictions.png"
+    report = work_dir / "report.html"
+    images = max((ROOT / work_dir).glob("*/vis_data/images"), default=work_dir)
     step("report", "tools/report.py", str(work_dir), "-o", str(report))
-    step(
-        "pictures",
-        "tools/analysis/show_predictions.py",
-        CONFIG,
-        checkpoint,
-        "-o",
-        str(pictures),
-    )
     scalars = [
         json.loads(line)
         for file in (ROOT / work_dir).glob("*/vis_data/scalars.json")
@@ -97,7 +90,7 @@ def main() -> None:
         f"checkpoint    {checkpoint}\n"
         f"submission    {submission.relative_to(ROOT)}, checked, {count} detections\n"
         f"report        {report}\n"
-        f"pictures      {pictures}"
+        f"images        {images}"
     )
 
 

@@ -36,6 +36,12 @@ from mmengine.config import Config
 from tqdm import tqdm
 
 from custom.datasets.splits import Split
+from custom.engine.runs import (
+    checkpoint_of_run,
+    config_of_run,
+    folds_of,
+    split_of_run,
+)
 from custom.errors import InputError
 from custom.evaluation import (
     ImagePredictions,
@@ -46,12 +52,6 @@ from custom.evaluation import (
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
 from custom.io.whole_file import whole_file
-from custom.runs import (
-    checkpoint_of_run,
-    config_of_run,
-    folds_of,
-    split_of_run,
-)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from custom.errors import InputError
+from custom.inference.dense_part import write_onnx
 from custom.inference.export import load_export, save_export
-from custom.models.dense_part import write_onnx
-from custom.models.known_types import check_types
-from custom.trained_model import build_network, read_model
+from custom.inference.known_types import check_types
+from custom.inference.trained_model import build_network, read_model
 
 
 def parse_args() -> argparse.Namespace:

@@ -31,13 +31,13 @@ import torch
 from mmengine.config import DictAction
 from tqdm import tqdm
 
+from custom.engine.runs import slurm_environment
 from custom.errors import InputError
 from custom.inference import Segmenter
-from custom.inference.outputs import KINDS, check_kinds, write_files
-from custom.inference.result_folder import ResultFolder
 from custom.inference.segmenter import TILE_SIZE
 from custom.io.image_inputs import ImageInput, find_images
-from custom.runs import slurm_environment
+from custom.workbench.predict.outputs import KINDS, check_kinds, write_files
+from custom.workbench.predict.result_folder import ResultFolder
 
 # How long a process waits for the others at the end; slides take hours.
 _PATIENCE = timedelta(days=30)

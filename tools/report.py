@@ -29,24 +29,25 @@ from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from custom.datasets.splits import patients_from_names
+from custom.engine.model_budget_hook import count_parameters
+from custom.engine.runs import checkpoint_of_run, set_data_root, set_split
 from custom.errors import InputError
 from custom.evaluation import read_predictions
-from custom.evaluation.analysis import Analysis, analyse, compare
-from custom.evaluation.image_result import ImageResult, load_results
-from custom.hooks.model_budget_hook import count_parameters
-from custom.report import Chart, chart, guard_page, render, write_page
-from custom.report import results as show
-from custom.report.data import (
+from custom.workbench.analysis.analysis import Analysis, analyse, compare
+from custom.workbench.analysis.image_result import ImageResult, load_results
+from custom.workbench.report import Chart, chart, guard_page, render, write_page
+from custom.workbench.report import results as show
+from custom.workbench.report.data import (
     LabelledSet,
     class_rows,
     classes_of,
     set_facts,
     size_histogram,
 )
-from custom.report.figures import by_class, curves, histogram
-from custom.report.gallery import Gallery, choose, gallery
-from custom.report.run import Run, newest_predictions, parents, read_json
-from custom.runs import checkpoint_of_run, set_data_root, set_split
+from custom.workbench.report.figures import by_class, curves, histogram
+from custom.workbench.report.gallery import Gallery, choose, gallery
+from custom.workbench.report.run import Run, newest_predictions, parents, read_json
+from custom.workbench.report.scalars import names_of, read_scalars, series
 from tools.analysis import zoo
 from tools.analysis.compare_runs import (
     differences,
@@ -54,7 +55,6 @@ from tools.analysis.compare_runs import (
     shorten,
     training_hours,
 )
-from tools.analysis.plot_curves import names_of, read_scalars, series
 
 ROOT = Path(__file__).resolve().parents[1]
 # Resampling fewer patients says nothing of others.

@@ -25,7 +25,7 @@ import uvicorn
 
 from custom.errors import InputError
 from custom.inference.segmenter import Segmenter
-from custom.serve import Limits, make_app
+from custom.workbench.serve import Limits, make_app
 
 LOOPBACK = "127.0.0.1"
 

@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # machine are several times slower without it, one alone is not faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
+from custom.engine import explain_out_of_memory
+from custom.engine.runs import join_cpu_processes, set_split, set_tta, split_of_run
 from custom.errors import InputError
-from custom.evaluation import PredictionDump, RawDump, raw_test_cfg
-from custom.hooks import explain_out_of_memory
+from custom.evaluation import PredictionDump
 from custom.io.checksums import file_checksum
-from custom.runs import join_cpu_processes, set_split, set_tta, split_of_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,15 +45,6 @@ def parse_args() -> argparse.Namespace:
         "--format-only",
         action="store_true",
         help="predict the test images and write the submission; no evaluation",
-    )
-    parser.add_argument(
-        "--raw",
-        nargs="?",
-        type=int,
-        const=5000,
-        metavar="MOST",
-        help="write raw.npz instead: all detections of the validation images before "
-        "NMS, at most %(const)s of an image, for tools/analysis/tune_postprocess.py",
     )
     parser.add_argument(
         "--tta",
@@ -77,8 +68,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
-    if args.raw is not None and (args.format_only or args.tta):
-        parser.error("--raw goes with neither --format-only nor --tta")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     return args
 
@@ -109,16 +98,7 @@ def main() -> None:
     if args.format_only:
         cfg.test_dataloader = cfg.submission_dataloader
         cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
-    dump = {"type": "PredictionDump", "info": {}}
-    if args.raw is not None:
-        rcnn = rcnn_settings(cfg)
-        dump = {
-            "type": "RawDump",
-            "info": {"rcnn": dict(rcnn), "max_dets": args.raw},
-        }
-        cfg.model.test_cfg.rcnn = raw_test_cfg(rcnn, args.raw)
-        cfg.test_evaluator = []
-    add_evaluator(cfg, dump)
+    add_evaluator(cfg, {"type": "PredictionDump", "info": {}})
     if args.tta:
         set_tta(cfg)
     join_cpu_processes(cfg)
@@ -130,7 +110,7 @@ def main() -> None:
         # The folder of this run's log does not exist before the runner does.
         if hasattr(metric, "out_dir"):
             metric.out_dir = Path(runner.log_dir)
-        if isinstance(metric, (PredictionDump, RawDump)):
+        if isinstance(metric, PredictionDump):
             metric.info.update(
                 config=args.config,
                 checkpoint=args.checkpoint,
@@ -157,18 +137,6 @@ def add_evaluator(cfg: Config, evaluator: dict) -> None:
     # The config of an earlier test has it already.
     others = [item for item in present if item["type"] != evaluator["type"]]
     cfg.test_evaluator = [*others, evaluator]
-
-
-def rcnn_settings(cfg: Config) -> ConfigDict:
-    """The post-processing that raw predictions go without."""
-    rcnn = (cfg.model.get("test_cfg") or {}).get("rcnn")
-    if rcnn is None or cfg.model.type == "TiledDetector":
-        raise InputError(
-            cfg.filename,
-            "raw predictions are those of one Mask R-CNN on whole images",
-            "Use the config without tiles",
-        )
-    return rcnn
 
 
 if __name__ == "__main__":

@@ -22,15 +22,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmengine.config import Config, DictAction
 
-from custom.errors import InputError
-from custom.hooks import explain_out_of_memory
-from custom.models.weights import prepare_weights
-from custom.runner import CellRunner
-from custom.runs import (
+from custom.engine import explain_out_of_memory
+from custom.engine.runner import CellRunner
+from custom.engine.runs import (
     guard_work_dir,
     join_cpu_processes,
     resume,
 )
+from custom.errors import InputError
+from custom.models.weights import prepare_weights
 
 
 def parse_args() -> argparse.Namespace:

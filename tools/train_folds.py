@@ -39,15 +39,15 @@ from custom.datasets.splits import (
     patients_from_csv,
     patients_from_names,
 )
-from custom.errors import InputError
-from custom.io.whole_file import whole_file
-from custom.runs import (
+from custom.engine.runs import (
     checkpoint_of_run,
     folds_of,
     labelled_datasets,
     last_checkpoint,
     split_of_run,
 )
+from custom.errors import InputError
+from custom.io.whole_file import whole_file
 
 # The configs take their split from these.
 _VARIABLES = ("CELL_SPLIT", "NUCLEI_SPLIT")

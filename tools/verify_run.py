@@ -35,14 +35,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from custom.datasets.splits import Split
-from custom.errors import InputError
-from custom.evaluation import evaluate_predictions, read_predictions
-from custom.evaluation.predictions import FILE_NAME
-from custom.hooks.run_record_hook import CHECKPOINTS, DATA, RUN
-from custom.io.checkpoint_file import read_checkpoint
-from custom.io.checksums import file_checksum, file_checksums
-from custom.io.json_file import read_json
-from custom.runs import (
+from custom.engine.run_record_hook import CHECKPOINTS, DATA, RUN
+from custom.engine.runs import (
     checkpoint_of_run,
     config_of_run,
     labelled_datasets,
@@ -50,7 +44,14 @@ from custom.runs import (
     set_split,
     split_of_run,
 )
-from tools.analysis.plot_curves import read_scalars
+from custom.errors import InputError
+from custom.evaluation import read_predictions
+from custom.evaluation.predictions import FILE_NAME
+from custom.io.checkpoint import read_checkpoint
+from custom.io.checksums import file_checksum, file_checksums
+from custom.io.json_file import read_json
+from custom.workbench.analysis.offline import evaluate_predictions
+from custom.workbench.report.scalars import read_scalars
 
 
 @dataclass
@@ -248,7 +249,7 @@ def evaluate_again(evaluation: Evaluation) -> dict[str, float]:
 def _without_dumps(evaluators: dict | list[dict]) -> Iterator[dict]:
     """The evaluators that give figures and write no files."""
     for item in evaluators if isinstance(evaluators, list) else [evaluators]:
-        if item["type"] not in ("PredictionDump", "RawDump"):
+        if item["type"] != "PredictionDump":
             yield item
 
 

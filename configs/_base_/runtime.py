@@ -5,10 +5,9 @@ custom_imports = dict(
     imports=[
         'custom.datasets',
         'custom.evaluation',
-        'custom.hooks',
+        'custom.engine',
         'custom.models',
         'custom.transforms',
-        'custom.visualization',
     ],
     allow_failed_imports=False)
 

@@ -1,10 +1,10 @@
 """Reading and indexing what is on disk; splits."""
 
-from .cell_dataset import CellDataset
-from .cell_test_dataset import CellTestDataset
-from .draw_sampler import Draw, DrawSampler, InfiniteDrawSampler
-from .nuclei_dataset import NucleiDataset
-from .seeded_dataset import SeededDataset
+from custom.datasets.cell import CellDataset
+from custom.datasets.cell_test import CellTestDataset
+from custom.datasets.nuclei import NucleiDataset
+from custom.datasets.samplers import Draw, DrawSampler, InfiniteDrawSampler
+from custom.datasets.seeded import SeededDataset
 
 __all__ = [
     "CellDataset",

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from custom.datasets.stain import stain_clusters
 from custom.errors import InputError
-from custom.io.sources import TCGA_PATIENT
+from custom.formats.sources import TCGA_PATIENT
 from custom.io.whole_file import whole_file
-
-from .stain import stain_clusters
 
 _NAME = re.compile(
     r"(?:(?P<share>random|stratified|grouped|stain)_(?P<train>\d+)-(?P<val>\d+)"

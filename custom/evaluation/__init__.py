@@ -1,16 +1,14 @@
 """Metrics, prediction files and the submission."""
 
-from .cell_coco_metric import CellCocoMetric
-from .cell_panoptic_metric import CellPanopticMetric
-from .offline import evaluate_predictions, labelled_images
-from .predictions import (
+from custom.evaluation.cell_coco_metric import CellCocoMetric
+from custom.evaluation.cell_panoptic_metric import CellPanopticMetric
+from custom.evaluation.predictions import (
     ImagePredictions,
     PredictionDump,
     Predictions,
     read_predictions,
 )
-from .raw_predictions import RawDump, RawPredictions, raw_test_cfg
-from .submission import Submission
+from custom.evaluation.submission import Submission
 
 __all__ = [
     "CellCocoMetric",
@@ -18,11 +16,6 @@ __all__ = [
     "ImagePredictions",
     "PredictionDump",
     "Predictions",
-    "RawDump",
-    "RawPredictions",
     "Submission",
-    "evaluate_predictions",
-    "labelled_images",
-    "raw_test_cfg",
     "read_predictions",
 ]

@@ -8,13 +8,12 @@ import numpy as np
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 
+from custom.evaluation.detection import detection_counts, precision_recall_f1
+from custom.evaluation.matching import match_image
+from custom.evaluation.panoptic import aji, aji_plus, dice, panoptic_quality, pq_counts
 from custom.structures.rle import as_rles
-
-from .detection import detection_counts, precision_recall_f1
-from .image_result import ImageResult
-from .matching import match_image
-from .panoptic import aji, aji_plus, dice, panoptic_quality, pq_counts
-from .resampling import mean_of_known
+from custom.workbench.analysis.image_result import ImageResult
+from custom.workbench.analysis.resampling import mean_of_known
 
 
 @METRICS.register_module()

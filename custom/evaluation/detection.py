@@ -6,10 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
+from custom.evaluation.matching import ImageMatch
 from custom.structures import LabelMasks
 from custom.structures.rle import run_pixels
-
-from .matching import ImageMatch
 
 # HoVer-Net's distance of two centroids that mean one cell, 3 µm at 40x.
 _RADIUS = 12.0

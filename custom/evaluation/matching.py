@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from custom.evaluation.iou_table import IoUTable, iou_table, paint
 from custom.structures import LabelMasks
-
-from .image_result import ImageResult
-from .iou_table import IoUTable, iou_table, paint
+from custom.workbench.analysis.image_result import ImageResult
 
 IOU_THR = 0.5
 

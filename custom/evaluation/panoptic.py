@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .iou_table import IoUTable
-from .matching import IOU_THR, ImageMatch, greedy_match
+from custom.evaluation.iou_table import IoUTable
+from custom.evaluation.matching import IOU_THR, ImageMatch, greedy_match
 
 
 def pq_counts(

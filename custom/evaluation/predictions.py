@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,33 +67,6 @@ class Predictions:
     classes: tuple[str, ...]
     images: list[ImagePredictions]
     info: dict = field(default_factory=dict)
-
-    def results(self, truth: Iterable[dict]) -> list[dict]:
-        """Join with ground truth, as ``average_precision`` takes it.
-
-        Args:
-            truth: For each image a dict with ``name``, ``gt_labels``, (G,) int, and
-                ``gt_rles``, G RLE dicts; other keys are passed on.
-
-        Returns:
-            For each image of ``truth``, in its order, a dict that has also ``img_id,
-            size, labels, scores, boxes, rles``.
-
-        Raises:
-            InputError: The two do not cover the same images.
-        """
-        found = {image.name: image for image in self.images}
-        truth = list(truth)
-        names = {row["name"] for row in truth}
-        if names != set(found):
-            odd = sorted(names ^ set(found))
-            raise InputError(
-                "predictions",
-                f"they cover {len(found)} images and the ground truth {len(names)}; "
-                f"{odd[0]} is in one of them only",
-                "Predict the images of the same split and subset",
-            )
-        return [{**row, **vars(found[row["name"]])} for row in truth]
 
     def entries(self) -> list[dict]:
         """The list that a submission holds, see :class:`Submission`."""

@@ -1,10 +1,10 @@
 """Tiles and merging: plain NumPy and PyTorch, no registry, no config."""
 
-from .fusion import Fused, fuse
-from .segmentation import Segmentation
-from .segmenter import Segmenter
-from .tiles import Detections, TileGrid, TileMerger
-from .views import View
+from custom.inference.fusion import Fused, fuse
+from custom.inference.segmentation import Segmentation
+from custom.inference.segmenter import Segmenter
+from custom.inference.tiles import Detections, TileGrid, TileMerger
+from custom.inference.views import View
 
 __all__ = [
     "Detections",

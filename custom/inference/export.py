@@ -2,7 +2,7 @@
 
 A zip of ``torch.save`` with tensors and plain Python values only. ``config`` says of
 which registered types the network and the test pipeline are built;
-:func:`custom.models.known_types.check_types` says which of them are allowed, and is to
+:func:`custom.inference.known_types.check_types` says which of them are allowed, and is to
 be asked before anything is built from a file.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from custom.errors import InputError
-from custom.io.checkpoint_file import read_checkpoint, write_checkpoint
+from custom.io.checkpoint import read_checkpoint, write_checkpoint
 
 FORMAT = "mmcell-model"
 VERSION = 1

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from custom.inference.tiles import Detections, TileGrid, TileMerger
 from custom.io.pixels import Pixels
 from custom.structures import RoIMasks
-
-from .tiles import Detections, TileGrid, TileMerger
 
 # (N, 4) boxes, (N,) scores, (N,) labels and N masks in the frame of one tile.
 Found = tuple[np.ndarray, np.ndarray, np.ndarray, RoIMasks]

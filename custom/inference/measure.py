@@ -13,7 +13,7 @@ from skimage.measure import regionprops
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .segmentation import Segmentation
+    from custom.inference.segmentation import Segmentation
 
 #: The channels of skimage.color.rgb2hed.
 STAINS = ("hematoxylin", "eosin", "dab")

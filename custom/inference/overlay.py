@@ -14,9 +14,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 if TYPE_CHECKING:
+    from custom.inference.segmentation import Segmentation
     from custom.io.pixels import Pixels
-
-    from .segmentation import Segmentation
 
 MAX_SIDE = 8192
 # Pixels that are read at once when an image is drawn smaller.

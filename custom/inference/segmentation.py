@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom.errors import InputError
-from custom.io.geojson import detection_feature
+from custom.formats.geojson import detection_feature
+from custom.inference.measure import measure, summarize
+from custom.inference.overlay import MAX_SIDE, draw_overlay
 from custom.io.image import check_size
 from custom.io.pixels import Pixels
 from custom.structures.box_masks import BoxMasks
 from custom.structures.rle import to_json
-
-from .measure import measure, summarize
-from .overlay import MAX_SIDE, draw_overlay
 
 if TYPE_CHECKING:
     import pandas as pd

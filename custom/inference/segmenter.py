@@ -13,13 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from custom.errors import InputError
+from custom.inference.large_image import Found, predict_regions
+from custom.inference.segmentation import Color, Segmentation
+from custom.inference.tiles import TileGrid
 from custom.io.pixel_size import pixel_size
 from custom.io.pixels import ArrayPixels, PartPixels, Pixels
 from custom.io.regions import ImageRegions
-
-from .large_image import Found, predict_regions
-from .segmentation import Color, Segmentation
-from .tiles import TileGrid
 
 TILE_SIZE = 768
 # Images up to this many pixels are read once; of larger ones the parts that are needed.
@@ -109,7 +108,7 @@ class Segmenter:
         if isinstance(model, str | Path):
             # The one place of custom.inference that needs MMDetection's registries:
             # only they make a network of a config. Everything else here runs without.
-            from custom.trained_model import TrainedModel, read_model
+            from custom.inference.trained_model import TrainedModel, read_model
 
             model = TrainedModel(
                 read_model(model, checkpoint, options),

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from custom.errors import InputError
-
-from .whole_file import whole_file
+from custom.io.whole_file import whole_file
 
 # Python needs some ten times as much memory as the text.
 MAX_BYTES = 1 << 30

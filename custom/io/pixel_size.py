@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tifffile
 
-from .image import is_tiff
+from custom.io.image import is_tiff
 
 _MICROMETRES = {
     "um": 1.0,

@@ -8,8 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from custom.errors import InputError
-
-from .image import as_rgb, check_size
+from custom.io.image import as_rgb, check_size
 
 
 class Pixels(Protocol):

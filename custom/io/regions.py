@@ -10,8 +10,7 @@ import numpy as np
 import tifffile
 
 from custom.errors import InputError
-
-from .image import as_rgb, check_colours, is_tiff, read_image, tiff_page
+from custom.io.image import as_rgb, check_colours, is_tiff, read_image, tiff_page
 
 # Strips and tiles of a TIFF: of the largest that are decoded, and of those kept.
 _MAX_SEGMENT_BYTES = 1 << 28

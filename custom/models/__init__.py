@@ -1,11 +1,10 @@
 """Heads, backbones and wrappers that the stock library lacks."""
 
-from .convnext import ConvNeXt
-from .efficientnet_v2 import EfficientNetV2
-from .mask_tta import MaskTTAModel
-from .roi_fcn_mask_head import RoIFCNMaskHead
-from .tiled_detector import TiledDetector
-from .weights import prepare_weights
+from custom.models.backbones import ConvNeXt, EfficientNetV2
+from custom.models.mask_head import RoIFCNMaskHead
+from custom.models.tiled_detector import TiledDetector
+from custom.models.tta import MaskTTAModel
+from custom.models.weights import prepare_weights
 
 __all__ = [
     "ConvNeXt",

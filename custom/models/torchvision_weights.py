@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from custom.io.checkpoint_file import read_checkpoint, write_checkpoint
+from custom.io.checkpoint import read_checkpoint, write_checkpoint
 
 # Parts of the names of Mask R-CNN v2 (torchvision/models/detection/mask_rcnn.py and the
 # modules that it builds) and what MMDetection calls them.

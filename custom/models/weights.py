@@ -17,9 +17,8 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_external_models
 from torch.hub import download_url_to_file
 
 from custom.errors import InputError
-from custom.io.checkpoint_file import read_checkpoint
-
-from .torchvision_weights import with_own_names
+from custom.io.checkpoint import read_checkpoint
+from custom.models.torchvision_weights import with_own_names
 
 # What `torchvision://` means, so that CPU machines need no torchvision. From
 # torchvision/models/{resnet,convnext,efficientnet}.py, weights IMAGENET1K_V1.
@@ -61,7 +60,7 @@ def load_from_url(
 
     Raises:
         InputError: See :func:`find_weights` and
-            :func:`custom.io.checkpoint_file.read_checkpoint`.
+            :func:`custom.io.checkpoint.read_checkpoint`.
     """
     url = find_weights(source)
     barrier()  # the first process of this machine has downloaded it

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from .rle import encode_runs, patch_runs
+from custom.structures.rle import encode_runs, patch_runs
 
 # Masks that are encoded at once, of like size; bounds the memory, not the result.
 _MASKS_AT_ONCE = 256

@@ -14,8 +14,8 @@ from mmdet.structures.mask.structures import BaseInstanceMasks
 from scipy import ndimage
 from torch import Tensor
 
-from .dihedral import Dihedral
-from .rle import encode_label_image, label_runs
+from custom.structures.dihedral import Dihedral
+from custom.structures.rle import encode_label_image, label_runs
 
 # Sample points that `roi_align` handles at once: about 40 bytes each, in the cache.
 _POINTS_AT_ONCE = 1 << 16

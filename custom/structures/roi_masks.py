@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .rle import encode_runs, patch_runs
+from custom.structures.rle import encode_runs, patch_runs
 
 # Pixels that are pasted at once; bounds the memory, not the result.
 _PIXELS_AT_ONCE = 1 << 19

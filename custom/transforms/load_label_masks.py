@@ -7,9 +7,9 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
-from custom.io.annotated import IGNORE_LABEL
-from custom.io.label_cache import read_label_masks
+from custom.formats.annotated import IGNORE_LABEL
 from custom.structures import LabelMasks
+from custom.transforms.label_masks import read_label_masks
 
 
 @TRANSFORMS.register_module()
@@ -21,23 +21,13 @@ class LoadLabelMasks(BaseTransform):
     them). Adds ``gt_masks``, ``gt_bboxes`` (tight), ``gt_bboxes_labels`` (N,) int64
     and ``gt_ignore_flags`` (N,) bool, which is set for label -1; ``PackDetInputs``
     puts such instances into ``ignored_instances``.
-
-    Args:
-        cache_dir: Folder of cached label images, see
-            :func:`custom.io.label_cache.read_label_masks`; None or ``'none'`` for no
-            cache (an environment variable cannot say None).
     """
-
-    def __init__(self, cache_dir: str | None = None) -> None:
-        self.cache_dir = None if cache_dir == "none" else cache_dir
 
     def transform(self, results: dict) -> dict:
         """Add the instances to ``results``."""
         size = (results["height"], results["width"])
         if "label_files" in results:
-            masks, labels = read_label_masks(
-                results["label_files"], size, self.cache_dir
-            )
+            masks, labels = read_label_masks(results["label_files"], size)
             ignore = labels == IGNORE_LABEL
         else:
             instances = results["instances"]

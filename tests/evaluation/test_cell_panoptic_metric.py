@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 from custom.evaluation import CellCocoMetric, CellPanopticMetric
-from custom.evaluation.analysis import analyse
 from custom.structures import LabelMasks
+from custom.workbench.analysis.analysis import analyse
 from tests.cell_scenes import CLASSES, make_result, random_result
 
 

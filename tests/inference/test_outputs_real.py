@@ -17,8 +17,8 @@ from pycocotools.coco import COCO
 from scipy import ndimage
 
 from custom.inference import Segmenter
-from custom.inference.outputs import write_files
 from custom.io.image import read_image
+from custom.workbench.predict.outputs import write_files
 from tests.drawn_network import find
 
 pandas = pytest.importorskip("pandas")

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from custom.errors import InputError
-from custom.inference import Segmentation, Segmenter, outputs, overlay, segmenter
-from custom.inference.outputs import check_kinds, files_of, write_files
+from custom.formats.geojson import read_geojson
+from custom.inference import Segmentation, Segmenter, overlay, segmenter
 from custom.inference.overlay import nice_length
-from custom.io.geojson import read_geojson
 from custom.io.image import check_size, read_labels
+from custom.workbench.predict import outputs
+from custom.workbench.predict.outputs import check_kinds, files_of, write_files
 from tests.drawn_network import PALETTE, DrawnNetwork, draw_cells
 from tests.inference.test_measure import random_scene, segmentation
 

@@ -23,11 +23,13 @@ import tifffile
 from scipy.io import savemat
 
 from custom.errors import InputError
-from custom.io import annotated, instance_maps
-from custom.io.aperio_xml import read_monusac
+from custom.formats import annotated, instance_maps
+from custom.formats.aperio_xml import read_monusac
+from custom.formats.coco import find_coco
+from custom.formats.geojson import read_geojson
+from custom.formats.instance_maps import read_mat
+from custom.formats.layout import read_layout
 from custom.io.arrays import open_array
-from custom.io.coco import find_coco
-from custom.io.geojson import read_geojson
 from custom.io.image import (
     MAX_PIXELS,
     check_labels,
@@ -35,9 +37,7 @@ from custom.io.image import (
     read_image,
     read_labels,
 )
-from custom.io.instance_maps import read_mat
 from custom.io.json_file import read_json
-from custom.io.layout import read_layout
 from tests import annotation_files
 from tests.annotation_files import RGB, SIZE, image_scope
 from tests.fuzzing import PROTECTED

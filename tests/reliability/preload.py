@@ -10,8 +10,8 @@ import torch.utils.tensorboard  # noqa: F401
 from mmengine.config import Config, utils
 from yapf.yapflib import yapf_api
 
-import custom.runner
-import custom.runs  # noqa: F401
+import custom.engine.runner
+import custom.engine.runs  # noqa: F401
 
 # MMEngine parses a hundred YAML files for every base that begins with mmdet::, and
 # formats the text of the config at each save of a checkpoint, which takes a second.

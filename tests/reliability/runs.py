@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from custom.io.checkpoint_file import is_whole
+from custom.io.checkpoint import is_whole
 
 from .processes import ToolProcess
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 
-from custom.io.checkpoint_file import read_checkpoint
+from custom.io.checkpoint import read_checkpoint
 
 # What says when and where a run was, not what came out.
 _NOTES = ("time", "data_time", "memory", "cfg", "experiment_name", "eta")

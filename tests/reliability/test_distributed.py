@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 from tests.reliability.launching import (
     REPO,
     children,

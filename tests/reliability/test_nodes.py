@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 from tests.reliability.launching import (
     finish,
     free_port,

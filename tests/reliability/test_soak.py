@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from scipy.stats import linregress, t
 
-from custom.runner import CellRunner
+from custom.engine.runner import CellRunner
 from tests.hooks.test_out_of_memory_hook import train_with_dying_worker
 
 EPOCHS, WARM_UP, WORKERS = 20, 5, 4
@@ -69,9 +69,6 @@ def soak(repo, cache, leak: int = 0) -> list[State]:
     loader = cfg.train_dataloader
     loader.update(batch_size=4, num_workers=WORKERS, persistent_workers=True)
     loader.dataset.split = "all"
-    for step in loader.dataset.pipeline:
-        if step["type"] == "LoadLabelMasks":
-            step["cache_dir"] = str(cache)
     loader.dataset = {
         "type": "ProbedDataset",
         "dataset": loader.dataset,

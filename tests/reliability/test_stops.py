@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from custom.io.checkpoint_file import is_whole, read_checkpoint
+from custom.io.checkpoint import is_whole, read_checkpoint
 
 from .processes import REPO
 from .runs import CONFIGS, WORKERS, Moments, check_folder, last_of, scalars, train

@@ -7,7 +7,7 @@ import json
 import pytest
 import tifffile
 
-from custom.io.conversion import MANIFEST
+from custom.formats.conversion import MANIFEST
 from custom.io.image import read_labels
 from tests import annotation_files
 from tests.annotation_files import SOURCES, image_scope

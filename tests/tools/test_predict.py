@@ -20,8 +20,8 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
 from custom.evaluation import read_predictions
-from custom.inference.outputs import files_of
 from custom.io.image import read_image
+from custom.workbench.predict.outputs import files_of
 from tests.oracle_detector import by_score, data_of
 
 DEMO, TILES = (f"configs/demo/maskrcnn_r18-slim{n}.py" for n in ("", "_tiles"))

@@ -22,8 +22,8 @@ from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
-from custom.io.label_cache import read_label_masks
-from custom.report import chart, render, write_page
+from custom.transforms.label_masks import read_label_masks
+from custom.workbench.report import chart, render, write_page
 from tests.browser import browser, complaints, prefer, requests
 from tools.report import analyse_run, comparison_page, read_run, run_page
 
@@ -290,7 +290,7 @@ def test_runs_on_other_images_or_classes_are_not_compared(
 def test_few_of_many_images_are_the_worst_and_the_best():
     from types import SimpleNamespace
 
-    from custom.report.gallery import choose
+    from custom.workbench.report.gallery import choose
 
     def run(values):
         images = [SimpleNamespace(figures={"AP50": value}) for value in values]

@@ -1,4 +1,4 @@
-"""tools/serve.py as a user starts it; tests/serve has the page."""
+"""tools/serve.py as a user starts it; tests/workbench/serve has the page."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import urllib.request
 import pytest
 
 from custom.io.image import read_image
-from tests.serve.rectangles import as_png
 from tests.small_run import write_run
+from tests.workbench.serve.rectangles import as_png
 
 TOOL = "tools/serve.py"
 

@@ -153,24 +153,6 @@ def test_format_only_writes_a_submission_that_pycocotools_loads(
         assert isinstance(entry["segmentation"]["counts"], str)
 
 
-def test_curves_and_pictures_are_drawn(repo, tiny_root, demo_run, tmp_path):
-    curves, pictures = tmp_path / "curves.svg", tmp_path / "pictures.png"
-    run(repo, tiny_root, "tools/analysis/plot_curves.py", demo_run, "-o", curves)
-    run(
-        repo,
-        tiny_root,
-        "tools/analysis/show_predictions.py",
-        DEMO,
-        demo_run / "iter_2.pth",
-        "-o",
-        pictures,
-        "--count",
-        "1",
-    )
-    assert "segm AP50" in curves.read_text()
-    assert pictures.stat().st_size > 10_000
-
-
 def test_missing_checkpoint_and_bad_data_end_in_one_sentence(repo, tmp_path):
     done = run(repo, tmp_path, "tools/test.py", DEMO, tmp_path / "no.pth", ok=False)
     assert done.stderr.startswith("error:") and "no.pth" in done.stderr

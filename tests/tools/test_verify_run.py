@@ -14,7 +14,7 @@ import tifffile
 import torch
 from pycocotools import mask as coco_mask
 
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 from tests.tools.test_train_and_test import DEMO, QUICK, run
 
 TOOL = "tools/verify_run.py"

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine.config import Config
 
+from custom.engine.runs import config_of_run
 from custom.errors import InputError
-from custom.runs import config_of_run
-from tools.analysis.plot_curves import read_scalars
+from custom.workbench.report.scalars import read_scalars
 
 AP, AP50 = "coco/segm_mAP", "coco/segm_mAP_50"
 # The parts of a config that decide the result; others repeat them or name folders.

@@ -42,8 +42,8 @@ from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from custom.engine.out_of_memory_hook import is_out_of_memory
 from custom.errors import InputError
-from custom.hooks.out_of_memory_hook import is_out_of_memory
 
 GIB = 1 << 30
 STEPS = 3

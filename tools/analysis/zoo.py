@@ -29,7 +29,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from custom.hooks.model_budget_hook import count_parameters
+from custom.engine.model_budget_hook import count_parameters
 from custom.io.whole_file import whole_file
 
 CONFIGS = ROOT / "configs"

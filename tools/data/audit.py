@@ -26,14 +26,14 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 
-from custom.datasets import anchors
-from custom.datasets.audit import KINDS, Facts, Finding, findings, inspect
 from custom.datasets.splits import NAMES, patients_from_csv, patients_from_names
 from custom.datasets.stain import cluster_names
 from custom.errors import InputError
-from custom.io.coco import write_json
-from custom.report import guard_page, write_page
-from custom.report.audit import Source, anchor_lines, audit_page, picture
+from custom.formats.coco import write_json
+from custom.workbench.audit import anchors
+from custom.workbench.audit.checks import KINDS, Facts, Finding, findings, inspect
+from custom.workbench.audit.page import Source, anchor_lines, audit_page, picture
+from custom.workbench.report import guard_page, write_page
 
 STOCK_MAX_DETS = 100
 

@@ -27,9 +27,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import trange
 
+from custom.engine import draw_contours
 from custom.errors import InputError
 from custom.io.whole_file import whole_file
-from custom.visualization import draw_contours
 
 
 def draw(sample: dict, palette: list) -> np.ndarray:

@@ -38,16 +38,16 @@ from tqdm import tqdm
 
 from custom.datasets.splits import NAMES, find_split
 from custom.errors import InputError
-from custom.io.annotated import IGNORE, Source
-from custom.io.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
-from custom.io.coco import CocoWriter, find_coco
-from custom.io.conversion import MANIFEST, convert
-from custom.io.geojson import GeoJsonWriter, find_geojson
-from custom.io.instance_maps import find_instance_maps
-from custom.io.label_folder import LabelWriter, find_labels
-from custom.io.layout import LayoutWriter, find_layout
-from custom.io.mask_folder import MaskFolderWriter, find_mask_folders
-from custom.io.sources import SAFE_NAME
+from custom.formats.annotated import IGNORE, Source
+from custom.formats.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
+from custom.formats.coco import CocoWriter, find_coco
+from custom.formats.conversion import MANIFEST, convert
+from custom.formats.geojson import GeoJsonWriter, find_geojson
+from custom.formats.instance_maps import find_instance_maps
+from custom.formats.label_folder import LabelWriter, find_labels
+from custom.formats.layout import LayoutWriter, find_layout
+from custom.formats.mask_folder import MaskFolderWriter, find_mask_folders
+from custom.formats.sources import SAFE_NAME
 
 WITH_IMAGES = {
     "monusac": find_monusac,

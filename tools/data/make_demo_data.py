@@ -19,7 +19,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from custom.errors import InputError
-from custom.io.synthetic import write_dataset
+from custom.workbench.synthetic import write_dataset
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

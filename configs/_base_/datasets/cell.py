@@ -7,11 +7,7 @@ import os
 
 data_root = os.environ.get('CELL_DATA_ROOT', 'data/hw3')
 split = os.environ.get('CELL_SPLIT', 'stratified_80-20_seed42')
-# Compact copies of the label images, made at first use; CELL_LABEL_CACHE=none
-# for no copies.
-load_masks = dict(
-    type='LoadLabelMasks',
-    cache_dir=os.environ.get('CELL_LABEL_CACHE', '~/.cache/mmcell/labels'))
+load_masks = dict(type='LoadLabelMasks')
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(
     type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)

@@ -1,0 +1,1 @@
+"""Reading and writing what other programs use. Neither torch nor mmdet is imported."""

@@ -1,0 +1,249 @@
+"""COCO JSON, the format that every detection library reads: in and out.
+
+The definition of the format is at https://cocodataset.org/#format-data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from custom.errors import InputError
+from custom.formats.annotated import IGNORE, Annotated, Item, Source
+from custom.formats.patches import Patch, from_rles, to_rles
+from custom.formats.polygons import fill, trace
+from custom.formats.sources import check_names, image_name
+from custom.io.image import image_size, read_image
+from custom.io.json_file import read_json, write_json
+from custom.structures.rle import to_json
+
+ANNOTATIONS = "annotations.json"
+_PARTS = "parts"
+_REMEDY = "See https://cocodataset.org/#format-data"
+
+
+def find_coco(path: Path, images: Path | None = None) -> Source:
+    """The images of a COCO JSON file, which is read as a whole.
+
+    Args:
+        path: The file.
+        images: Folder that ``file_name`` starts from; None for the file's own.
+
+    Raises:
+        InputError: The file is no COCO JSON, or it names an image outside the folder.
+    """
+    data = read_json(path)
+    try:
+        classes = {c["id"]: c["name"] for c in data["categories"]}
+        if not all(isinstance(name, str) for name in classes.values()):
+            raise TypeError("a category's name is no text")
+        of_image: dict[int, list] = {image["id"]: [] for image in data["images"]}
+        if len(of_image) != len(data["images"]):
+            raise ValueError("two images have one id")
+        for annotation in data["annotations"]:
+            name = classes[annotation["category_id"]]
+            crowd = bool(annotation.get("iscrowd", 0))
+            of_image[annotation["image_id"]].append(
+                (IGNORE if crowd else name, annotation.get("segmentation"))
+            )
+        items = [
+            _item(path, image, of_image[image["id"]], images or path.parent)
+            for image in data["images"]
+        ]
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(path, f"no COCO JSON ({error!r})"[:300], _REMEDY) from None
+    return Source(path, check_names(items), tuple(classes.values()))
+
+
+def _item(path: Path, image: dict, annotations: list, images: Path) -> Item:
+    name = PurePosixPath(image["file_name"])
+    if name.is_absolute() or ".." in name.parts or type(image["id"]) is not int:
+        raise ValueError(f"file_name {str(name)[:80]!r} or its id cannot be used")
+    file = images / name
+    if not file.is_file():
+        raise InputError(
+            path, f"there is no {name} in {images}", "Name their folder with --images"
+        )
+    size = image["height"], image["width"]
+    return Item(
+        image_name(name),
+        (path, file),
+        str(name),
+        partial(read_coco, path, file, size, annotations),
+        image["id"],
+    )
+
+
+def read_coco(
+    path: Path, image: Path, size: tuple[int, int], annotations: Sequence[tuple]
+) -> Annotated:
+    """Read one image.
+
+    Polygons become pixels as everywhere in COCO, see :func:`custom.formats.polygons.fill`.
+    The polygons of an annotation are its parts. ``iscrowd`` marks regions to ignore;
+    equal ones, such as one for each class, are one region.
+
+    Args:
+        path: The JSON file.
+        image: The image.
+        size: (H, W) that the JSON file states.
+        annotations: The class and the ``segmentation`` of each.
+
+    Raises:
+        InputError: The sizes differ, or a segmentation is malformed.
+    """
+    found = Annotated(path, image_size(image), partial(read_image, image))
+    if found.size != tuple(size):
+        raise InputError(
+            path,
+            f"it says that {image} has the size (H, W) {tuple(size)}, not {found.size}",
+            "Do image and annotation belong together?",
+        )
+    crowds = set()
+    for name, segmentation in annotations:
+        if not segmentation:
+            found.dropped["has no mask"] += 1
+            continue
+        try:
+            patch = _patch(segmentation, found.size)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                path, f"a mask of {image.name} is malformed ({error!r})"[:300], _REMEDY
+            ) from None
+        if name == IGNORE and patch is not None:
+            key = (*patch[:2], patch[2].shape, patch[2].tobytes())
+            if key in crowds:
+                continue
+            crowds.add(key)
+        found.add(name, patch)
+    return found
+
+
+def _patch(segmentation: dict | list, size: tuple[int, int]) -> Patch | None:
+    if isinstance(segmentation, dict):
+        if tuple(segmentation["size"]) != size:
+            raise ValueError(f"its size is {segmentation['size']}, not {size}")
+        counts = segmentation["counts"]
+        if isinstance(counts, str):
+            rle = {"size": size, "counts": counts.encode("ascii")}
+        else:
+            runs = np.array(counts)
+            # pycocotools writes wherever the counts lead.
+            if (
+                runs.dtype.kind != "i"
+                or (runs < 0).any()
+                or runs.sum() != np.prod(size)
+            ):
+                raise ValueError("the RLE counts do not fill the image")
+            rle = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
+        return from_rles([rle])[0]
+    parts = []
+    for polygon in segmentation:
+        ring = np.array(polygon)
+        if ring.dtype.kind not in "iuf" or ring.ndim != 1 or len(ring) % 2:
+            raise ValueError("a polygon is not a list of x, y, x, y, ...")
+        patch = fill([ring.reshape(-1, 2).astype(np.float64)], size)
+        parts += [] if patch is None else [patch]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return from_rles([coco_mask.merge(to_rles(parts, size))])[0]
+
+
+@dataclass(frozen=True)
+class CocoWriter:
+    """Writes ``annotations.json``, which names the images where they are.
+
+    Args:
+        classes: The categories, numbered from 1; others that occur follow.
+        polygons: Outlines along the edges of pixels where an instance has no hole,
+            instead of RLE. Both give back the same pixels.
+    """
+
+    classes: tuple[str, ...]
+    polygons: bool = False
+
+    def write(self, item: Item, found: Annotated, folder: Path) -> dict:
+        """Write the part of one image; returns ``written`` for the manifest.
+
+        Boxes are tight xywh, areas are in pixels, ``counts`` are str.
+
+        Raises:
+            InputError: The image is no file that the JSON could name.
+        """
+        if item.image_file is None:
+            raise InputError(
+                item.files[0],
+                "its images are no files, which COCO JSON needs",
+                "Convert to the layout first",
+            )
+        rles = to_rles(found.patches, found.size)
+        annotations = []
+        for name, patch, rle in zip(found.classes, found.patches, rles, strict=True):
+            top, left, mask = patch
+            annotation = {
+                "image_id": item.number,
+                "category": name,
+                "segmentation": self._segmentation(patch, rle),
+                "bbox": [left, top, mask.shape[1], mask.shape[0]],
+                "area": int(np.count_nonzero(mask)),
+                "iscrowd": int(name == IGNORE),
+            }
+            annotations.append(annotation)
+        image = {
+            "id": item.number,
+            "file_name": item.image_file,
+            "height": found.size[0],
+            "width": found.size[1],
+        }
+        (folder / _PARTS).mkdir(exist_ok=True)
+        part = {"image": image, "annotations": annotations}
+        write_json(part, folder / _PARTS / f"{item.name}.json")
+        return {}
+
+    def _segmentation(self, patch: Patch, rle: dict) -> dict | list:
+        if self.polygons:
+            parts = trace(*patch)
+            if all(len(rings) == 1 for rings in parts):
+                return [ring[:-1].ravel().tolist() for (ring,) in parts]
+        return to_json(rle)
+
+    def finish(self, out: Path, records: Sequence[dict]) -> None:
+        """Join the parts, one in memory at a time."""
+        occur = Counter(name for record in records for name in record["written"])
+        names = list(dict.fromkeys([*self.classes, *sorted(occur)]))
+        numbers = {n: i for i, n in enumerate((n for n in names if n != IGNORE), 1)}
+        temporary = out / f".{ANNOTATIONS}.{os.getpid()}"
+        images, total = [], 0
+        try:
+            with temporary.open("w") as file:
+                info = json.dumps({"description": "cells, written by MMCell"})
+                file.write(f'{{"info": {info}, "annotations": [')
+                for record in sorted(records, key=lambda record: record["name"]):
+                    part = json.loads((out / record["outputs"][0]).read_text())
+                    images.append(part["image"])
+                    for annotation in part["annotations"]:
+                        name = annotation.pop("category")
+                        # Evaluation looks at one class at a time: a region to ignore
+                        # belongs to each.
+                        for number in (
+                            numbers.values() if name == IGNORE else [numbers[name]]
+                        ):
+                            total += 1
+                            row = {"id": total, "category_id": number, **annotation}
+                            file.write(", " * (total > 1) + json.dumps(row))
+                categories = [{"id": i, "name": n} for n, i in numbers.items()]
+                file.write(f'], "categories": {json.dumps(categories)}')
+                file.write(f', "images": {json.dumps(images)}}}')
+            os.replace(temporary, out / ANNOTATIONS)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,256 @@
+"""Instance maps with type maps: PanNuke, CoNIC, and MATLAB files like CoNSeP's."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+from custom.errors import InputError
+from custom.formats.annotated import NUCLEUS, Annotated, Item, Source
+from custom.formats.patches import from_labels
+from custom.formats.sources import check_names, files_below, find_pairs
+from custom.io.arrays import open_array
+from custom.io.image import as_labels, image_size, read_image
+
+#: Channels of PanNuke's masks; a sixth is the background (Gamper et al., 2020).
+PANNUKE_CLASSES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")
+#: Values of CoNIC's class channel, from 1 on (Graham et al., 2021).
+CONIC_CLASSES = (
+    "neutrophil",
+    "epithelial",
+    "lymphocyte",
+    "plasma",
+    "eosinophil",
+    "connective",
+)
+_VARIABLES = ("inst_map", "type_map", "inst_type")
+_MAX_MAT_BYTES = 1 << 30
+_COMPRESSED = 15  # miCOMPRESSED of the MAT-File Format, Version 5
+_SAVE_AGAIN = "Save it in MATLAB with -v7"
+
+
+def find_instance_maps(root: Path, images: Path | None = None) -> Source:
+    """The images of a folder.
+
+    Args:
+        root: Holds ``images.npy`` with ``masks.npy`` (PanNuke) or ``labels.npy``
+            (CoNIC), at any depth, or ``<image>.mat`` files.
+        images: Folder of the images of ``.mat`` files; None for ``root``.
+
+    Raises:
+        InputError: There is none of these, or they do not fit.
+    """
+    arrays = [p for p in files_below(root, (".npy",)) if p.name == "images.npy"]
+    if len(arrays) > 1:
+        raise InputError(
+            root,
+            f"it holds {len(arrays)} files images.npy",
+            "Convert each fold on its own",
+        )
+    if arrays:
+        return _find_arrays(root, arrays[0])
+    files = files_below(root, (".mat",))
+    if not files:
+        raise InputError(
+            root, "neither images.npy nor .mat files in it", "Check the name"
+        )
+    pairs = [(path.stem, path) for path in files]
+    return Source(root, find_pairs(pairs, images or root, read_mat), ())
+
+
+def _find_arrays(root: Path, images: Path) -> Source:
+    others = files_below(root, (".npy",))
+    masks = [p for p in others if p.name in ("masks.npy", "labels.npy")]
+    if len(masks) != 1:
+        raise InputError(
+            root, "not one file masks.npy or labels.npy in it", "Check the name"
+        )
+    pannuke = masks[0].name == "masks.npy"
+    channels = len(PANNUKE_CLASSES) + 1 if pannuke else 2
+    pixels, maps = open_array(images), open_array(masks[0])
+    for path, array, depth in ((images, pixels, 3), (masks[0], maps, channels)):
+        if array.ndim != 4 or array.shape[3] != depth:
+            raise InputError(
+                path, f"its shape is {array.shape}, not (N, H, W, {depth})", "Check it"
+            )
+    if pixels.shape[:3] != maps.shape[:3]:
+        raise InputError(
+            masks[0],
+            f"its shape is {maps.shape}, that of the images is {pixels.shape}",
+            "They must show the same pixels",
+        )
+    read = read_pannuke if pannuke else read_conic
+    items = [
+        Item(
+            f"{images.parent.name}_{index:05}",
+            (images, masks[0]),
+            None,
+            partial(read, images, masks[0], index),
+            index + 1,
+        )
+        for index in range(len(pixels))
+    ]
+    classes = PANNUKE_CLASSES if pannuke else CONIC_CLASSES
+    return Source(root, check_names(items), classes)
+
+
+def _begin(images: Path, index: int) -> Annotated:
+    size = open_array(images).shape[1:3]
+    return Annotated(images, size, partial(_read_array_image, images, index))
+
+
+def _read_array_image(path: Path, index: int) -> np.ndarray:
+    pixels = open_array(path)[index]
+    image = pixels.astype(np.uint8)
+    if not np.array_equal(image, pixels):
+        raise InputError(
+            path, f"image {index} is not of integers in 0 to 255", "Save it as uint8"
+        )
+    return image
+
+
+def read_pannuke(images: Path, masks: Path, index: int) -> Annotated:
+    """Read one image of PanNuke: a channel of instances for each class.
+
+    Raises:
+        InputError: Values are no ids.
+    """
+    found = _begin(images, index)
+    maps = open_array(masks)[index]
+    for channel, name in enumerate(PANNUKE_CLASSES):
+        found.add_labels(name, masks, as_labels(masks, maps[:, :, channel]))
+    return found
+
+
+def read_conic(images: Path, labels: Path, index: int) -> Annotated:
+    """Read one image of CoNIC: a channel of instances and one of classes.
+
+    Raises:
+        InputError: Values are no ids or no classes.
+    """
+    found = _begin(images, index)
+    maps = open_array(labels)[index]
+    types = as_labels(labels, maps[:, :, 1])
+    _add_typed(
+        found, labels, as_labels(labels, maps[:, :, 0]), types, ("", *CONIC_CLASSES)
+    )
+    return found
+
+
+def read_mat(path: Path, image: Path) -> Annotated:
+    """Read ``inst_map`` and, if there, ``type_map`` or ``inst_type`` of a MATLAB file.
+
+    The classes are ``type1``, ``type2``, ...; without types all are nuclei.
+
+    Args:
+        path: Version 5 to 7.2 of the format.
+        image: The image.
+
+    Raises:
+        InputError: The file is damaged, of another version, inflates to more than
+            1 GiB, or has no such variables.
+    """
+    found = Annotated(image, image_size(image), partial(read_image, image))
+    variables = _load(path)
+    if "inst_map" not in variables:
+        raise InputError(path, "it holds no inst_map", "Is it a file of instances?")
+    labels = as_labels(path, variables["inst_map"])
+    if "type_map" in variables:
+        types = as_labels(path, variables["type_map"])
+    elif "inst_type" in variables:
+        # One row for each id, in ascending order.
+        rows = as_labels(path, np.atleast_2d(variables["inst_type"]))
+        ids, place = np.unique(labels, return_inverse=True)
+        listed = np.concatenate([np.zeros(int(0 in ids), np.int32), rows.ravel()])
+        if len(listed) != len(ids):
+            raise InputError(
+                path,
+                f"inst_type lists {rows.size} instances, inst_map has {len(ids)} ids",
+                "Save both again",
+            )
+        types = listed[place].reshape(labels.shape)
+    else:
+        found.add_labels(NUCLEUS, path, labels)
+        return found
+    top = int(types.max(initial=0))
+    if top > 255:
+        raise InputError(path, f"a type is {top}", "Types count from 1 on")
+    names = ("", *(f"type{number}" for number in range(1, top + 1)))
+    _add_typed(found, path, labels, types, names)
+    return found
+
+
+def _add_typed(
+    found: Annotated,
+    path: Path,
+    labels: np.ndarray,
+    types: np.ndarray,
+    names: tuple[str, ...],
+) -> None:
+    """Add instances, each of the type that most of its pixels have."""
+    if labels.shape != found.size or types.shape != found.size:
+        raise InputError(
+            path,
+            f"the maps' sizes (H, W) are {labels.shape} and {types.shape}, the "
+            f"image's is {found.size}",
+            "Maps and image must show the same pixels",
+        )
+    if types.max(initial=0) >= len(names):
+        raise InputError(
+            path, f"a type is {types.max()}, above {len(names) - 1}", "Check the maps"
+        )
+    for _, (top, left, mask) in from_labels(labels):
+        height, width = mask.shape
+        votes = np.bincount(types[top : top + height, left : left + width][mask])
+        votes[0] = 0
+        if votes.any():
+            found.add(names[int(votes.argmax())], (top, left, mask))
+        else:
+            found.dropped["has no type"] += 1
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """The variables, once it is known that they are not too large."""
+    try:
+        data = path.read_bytes()
+        if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
+            raise InputError(path, "not a MATLAB file of version 5 to 7.2", _SAVE_AGAIN)
+        _check_inflated(path, data)
+        found = loadmat(io.BytesIO(data), variable_names=_VARIABLES)
+    except InputError:
+        raise
+    except Exception as error:  # scipy lets many types through
+        raise InputError(
+            path, f"not a readable MATLAB file ({error})", _SAVE_AGAIN
+        ) from None
+    return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
+
+
+def _check_inflated(path: Path, data: bytes) -> None:
+    """Inflate each compressed variable a piece at a time and count, keeping nothing."""
+    order = "little" if data[126:128] == b"IM" else "big"
+    place, total = 128, 0
+    while place + 8 <= len(data):
+        kind = int.from_bytes(data[place : place + 4], order)
+        count = int.from_bytes(data[place + 4 : place + 8], order)
+        if place + 8 + count > len(data):
+            raise InputError(path, "truncated", "Copy or download the file again")
+        total += count
+        if kind == _COMPRESSED:
+            inflater = zlib.decompressobj()
+            rest = data[place + 8 : place + 8 + count]
+            while rest and not inflater.eof:
+                total += len(inflater.decompress(rest, 1 << 20))
+                rest = inflater.unconsumed_tail
+                if total > _MAX_MAT_BYTES:
+                    raise InputError(path, "it inflates to over 1 GiB", _SAVE_AGAIN)
+            if not inflater.eof:
+                raise InputError(path, "a compressed variable is cut off", _SAVE_AGAIN)
+        place += 8 + count
+    if place != len(data):
+        raise InputError(path, "truncated", "Copy or download the file again")

@@ -1,0 +1,6 @@
+"""Backbones that MMDetection lacks."""
+
+from custom.models.backbones.convnext import ConvNeXt
+from custom.models.backbones.efficientnet_v2 import EfficientNetV2
+
+__all__ = ["ConvNeXt", "EfficientNetV2"]

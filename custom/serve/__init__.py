@@ -1,5 +1,0 @@
-"""The local web page: drop an image, see its cells."""
-
-from .app import Limits, make_app
-
-__all__ = ["Limits", "make_app"]

@@ -1,0 +1,1 @@
+"""What a person looks at: reports, audits, the web page, studies. Tools import it."""

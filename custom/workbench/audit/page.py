@@ -1,0 +1,427 @@
+"""The page of an audit: charts, tables and pictures of what was found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import plotly.graph_objects as go
+from mmcv.transforms import BaseTransform
+from mmengine.config import ConfigDict
+from tqdm import tqdm
+
+from custom.datasets.cell import CellDataset
+from custom.structures import LabelMasks
+from custom.transforms import LoadCellImage, LoadLabelMasks
+from custom.workbench.audit.anchors import AnchorFit
+from custom.workbench.audit.checks import KINDS, Facts, Finding
+from custom.workbench.report import figures
+from custom.workbench.report.page import Chart, chart, render
+from custom.workbench.report.pictures import image_uri, outline
+from custom.workbench.report.theme import css
+
+SHOWN = 8  # pictures of one kind of problem
+
+
+@dataclass
+class Sample:
+    """One image with its cells.
+
+    Attributes:
+        name: Its name.
+        subset: ``'train'`` or ``'val'``.
+        image: (H, W, 3) uint8 RGB.
+        masks: Its N cells.
+        labels: (N,) their classes.
+    """
+
+    name: str
+    subset: str
+    image: np.ndarray
+    masks: LabelMasks
+    labels: np.ndarray
+
+
+@dataclass
+class Source:
+    """What is audited.
+
+    Attributes:
+        name: What the page calls it.
+        sets: The training and, if there is one, the validation set.
+        max_dets: Detections per image that the model gives.
+        generator: The config's anchor generator, or None.
+    """
+
+    name: str
+    sets: dict[str, CellDataset]
+    max_dets: int
+    generator: ConfigDict | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self._any.metainfo["classes"]
+
+    @property
+    def palette(self) -> list[tuple[int, int, int]]:
+        """Colours of the classes."""
+        return self._any.metainfo["palette"]
+
+    @property
+    def _any(self) -> CellDataset:
+        return next(iter(self.sets.values()))
+
+    def samples(self, names: Collection[str] | None = None) -> Iterator[Sample]:
+        """Read the images, or those of some names, as they are, with a progress bar."""
+        wanted = [
+            (subset, dataset, entry)
+            for subset, dataset in self.sets.items()
+            for entry in map(dataset.get_data_info, range(len(dataset)))
+            if names is None or entry["name"] in names
+        ]
+        for subset, dataset, entry in tqdm(wanted, unit="image", delay=1, leave=False):
+            entry = _step(dataset, LoadLabelMasks).transform(entry)
+            image = _step(dataset, LoadCellImage).transform(entry)["img"][:, :, ::-1]
+            cells = ~entry["gt_ignore_flags"]
+            yield Sample(
+                entry["name"],
+                subset,
+                np.ascontiguousarray(image),
+                entry["gt_masks"][cells],
+                entry["gt_bboxes_labels"][cells],
+            )
+
+
+def _step(dataset: CellDataset, kind: type) -> BaseTransform:
+    """The step of a data set's pipeline with its settings, or a new one."""
+    steps = dataset.pipeline.transforms
+    return next((step for step in steps if isinstance(step, kind)), None) or kind()
+
+
+def anchor_lines(fits: Mapping[str, AnchorFit]) -> list[str]:
+    """The lines of a config that set the best scales."""
+    lines = []
+    for name in ("best single scale", "best two scales"):
+        if name in fits:
+            scales = [float(f"{scale:.3g}") for scale in fits[name].scales]
+            generator = f"anchor_generator=dict(scales={scales})"
+            lines.append(f"model = dict(rpn_head=dict({generator}))")
+    return lines
+
+
+def shares(
+    values: Sequence[np.ndarray], names: Sequence[str], edges: np.ndarray, x: str
+) -> go.Figure:
+    """Shares of the cells of each class, in percent, over logarithmic bins."""
+    counts = {}
+    for name, own in zip(names, values, strict=True):
+        found, _ = np.histogram(np.clip(own, edges[0], edges[-1]), edges)
+        counts[name] = (100 * found / max(1, found.sum())).tolist()
+    centers = np.sqrt(edges[1:] * edges[:-1])
+    figure = figures.histogram(centers, counts, x, "% of the class")
+    figure.update_traces(hovertemplate="%{y:.1f} %")
+    figure.update_xaxes(type="log", dtick=np.log10(2), hoverformat=".3~g")
+    return figure
+
+
+def bars(
+    groups: Sequence[str], series: Mapping[str, Sequence[int]], x: str, y: str
+) -> go.Figure:
+    """Bars of some series over the same groups."""
+    figure = go.Figure(layout=figures.axes(x, y, showlegend=len(series) > 1))
+    for place, (name, values) in enumerate(series.items()):
+        color = figures.run_color(place)
+        figure.add_bar(
+            x=list(groups), y=list(values), name=name, marker={"color": color}
+        )
+    figure.update_traces(hovertemplate="%{y:,}")
+    return figure
+
+
+def class_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
+    """(heading, chart): cells of each class, cells of each image."""
+    counts = {
+        subset: np.bincount(
+            np.concatenate([i.labels for i in facts if i.subset == subset]),
+            minlength=len(source.classes),
+        ).tolist()
+        for subset in source.sets
+    }
+    by_class = bars(source.classes, counts, "class", "cells")
+    most = max(2, *(max(own) for own in counts.values()))
+    by_class.update_yaxes(type="log", dtick=1, range=[-0.1, np.log10(most) + 0.1])
+    edges = [0, 1, 10, 20, 50, 100, 200, 500, 1000, np.inf]
+    names = [f"{a}-{b - 1}" for a, b in pairwise(edges[1:-1])]
+    numbers = [len(image.labels) for image in facts]
+    per_image = bars(
+        ["0", *names, "1000+"],
+        {"images": np.histogram(numbers, edges)[0].tolist()},
+        "cells in an image",
+        "images",
+    )
+    # Plotly takes 1-9 for a date.
+    per_image.update_xaxes(type="category")
+    return [
+        ("Cells of each class", chart(by_class, "Cells of each class")),
+        ("Cells of an image", chart(per_image, "Cells of an image")),
+    ]
+
+
+def size_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
+    """(heading, chart): image sizes, cell sizes, aspect ratios."""
+    labels = np.concatenate([image.labels for image in facts])
+    sides = np.sqrt(np.concatenate([image.areas for image in facts]))
+    boxes = np.concatenate([image.boxes for image in facts])
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    images = go.Figure(
+        layout=figures.axes("width in pixels", "height in pixels", hovermode="closest")
+    )
+    images.update_xaxes(type="log", dtick="D2")
+    images.update_yaxes(type="log", dtick="D2")
+    for place, (subset, symbol) in enumerate(
+        zip(source.sets, ("circle", "diamond-open"), strict=False)
+    ):
+        own = [image for image in facts if image.subset == subset]
+        images.add_scatter(
+            x=[image.size[1] for image in own],
+            y=[image.size[0] for image in own],
+            text=[image.name for image in own],
+            name=subset,
+            mode="markers",
+            marker={"size": 8, "symbol": symbol, "color": figures.run_color(place)},
+            hovertemplate="%{text}<br>%{x} x %{y}<extra></extra>",
+        )
+
+    def by_class(values: np.ndarray, edges: np.ndarray, x: str) -> go.Figure:
+        own = [values[labels == c] for c in range(len(source.classes))]
+        return figures.by_class(shares(own, source.classes, edges, x), source.palette)
+
+    cell = by_class(sides, 2 ** np.arange(1, 8.26, 0.25), "square root of the area, px")
+    aspect = by_class(width / height, 2 ** np.arange(-2, 2.01, 0.25), "width / height")
+    return [
+        ("Images", chart(images, "Width and height of the images")),
+        ("Cells", chart(cell, "Distribution of cell sizes")),
+        ("Shape of the boxes", chart(aspect, "Distribution of width over height")),
+    ]
+
+
+def class_table(source: Source, facts: Sequence[Facts]) -> tuple[list, list]:
+    """Headers and rows: cells, images and sizes of each class."""
+    headers = [("class", "text")]
+    for subset in source.sets:
+        headers += [(f"{subset} cells", "number"), (f"{subset} images", "number")]
+    headers += [(f"side, {part}", "number") for part in ("5 %", "median", "95 %")]
+    headers.append(("at the border", "number"))
+    rows = []
+    for c, name in enumerate(source.classes):
+        row = [name]
+        for subset in source.sets:
+            counts = [int((i.labels == c).sum()) for i in facts if i.subset == subset]
+            row += [f"{sum(counts):,}", str(np.count_nonzero(counts))]
+        areas = np.concatenate([image.areas[image.labels == c] for image in facts])
+        if len(areas):
+            quantiles = np.quantile(np.sqrt(areas), [0.05, 0.5, 0.95])
+            border = np.concatenate([i.at_border[i.labels == c] for i in facts])
+            row += [f"{side:.1f} px" for side in quantiles]
+            row.append(f"{border.mean():.1%}")
+        else:
+            row += ["-"] * 4
+        rows.append(row)
+    return headers, rows
+
+
+def anchor_table(source: Source, fits: Mapping[str, AnchorFit]) -> tuple:
+    """Headers and rows of the anchors."""
+    headers = [("", "text"), ("scales", "code"), ("mean IoU", "number")]
+    headers += [(name, "number") for name in source.classes]
+    headers += [("IoU from 0.7 on", "number"), ("below 0.3", "number")]
+    rows = [
+        [
+            name,
+            ", ".join(f"{scale:.3g}" for scale in fit.scales),
+            f"{fit.mean:.3f}",
+            *("-" if np.isnan(v) else f"{v:.3f}" for v in fit.by_class),
+            f"{fit.sure:.1%}",
+            f"{fit.lost:.1%}",
+        ]
+        for name, fit in fits.items()
+    ]
+    return headers, rows
+
+
+def picture(image: np.ndarray, label: str, max_side: int = 300) -> dict:
+    """A whole image, small."""
+    height, width = image.shape[:2]
+    return {
+        "uri": image_uri(image, max_side),
+        "size": (width, height),
+        "outlines": [],
+        "label": label,
+    }
+
+
+def close_up(sample: Sample, box: tuple, palette: Sequence[tuple]) -> dict:
+    """A cell and what is around it, with the outlines of all cells there."""
+    x1, y1, x2, y2 = box
+    margin = max(16, max(x2 - x1, y2 - y1) // 2)
+    top, left = max(0, y1 - margin), max(0, x1 - margin)
+    part = sample.image[top : y2 + margin, left : x2 + margin]
+    height, width = part.shape[:2]
+    window = np.array([left, top, left + width, top + height])
+    boxes = sample.masks.boxes()
+    near = (boxes[:, :2] < window[2:]).all(1) & (boxes[:, 2:] > window[:2]).all(1)
+    outlines = [
+        (outline(patch, y - top, x - left), css(palette[label]))
+        for (y, x, patch), label in zip(
+            sample.masks[near].patches(), sample.labels[near], strict=True
+        )
+    ]
+    return {
+        "uri": image_uri(part, quality=90),
+        "size": (width, height),
+        "outlines": outlines,
+        "label": f"cell at {x1}, {y1} in {sample.name}",
+    }
+
+
+def problem_shots(
+    source: Source, found: Sequence[Finding]
+) -> dict[Finding, list[dict]]:
+    """Pictures of the first findings of each kind, those that name images."""
+    shown, counts = [], Counter()
+    for finding in found:
+        counts[finding.kind] += 1
+        if finding.images and counts[finding.kind] <= SHOWN:
+            shown.append(finding)
+    wanted: dict[str, list[Finding]] = {}
+    for finding in shown:
+        for name in finding.images[:2]:
+            wanted.setdefault(name, []).append(finding)
+    made: dict[tuple[Finding, str], dict] = {}
+    for sample in source.samples(wanted):
+        for finding in wanted[sample.name]:
+            made[finding, sample.name] = (
+                close_up(sample, finding.box, source.palette)
+                if finding.box
+                else picture(sample.image, sample.name)
+            )
+    return {
+        finding: [made[finding, name] for name in finding.images[:2]]
+        for finding in shown
+    }
+
+
+def problems(source: Source, found: Sequence[Finding]) -> list[dict]:
+    """The findings by kind, with pictures or, where there are none, as lines."""
+    shots = problem_shots(source, found)
+    sections = []
+    for kind, (title, meaning) in KINDS.items():
+        own = [finding for finding in found if finding.kind == kind]
+        if not own:
+            continue
+        seen = [finding for finding in own if finding in shots]
+        lines = [finding.text for finding in own if not finding.images]
+        sections.append(
+            {
+                "title": title,
+                "meaning": meaning,
+                "count": len(own),
+                "lines": lines,
+                "more": len(own) - len(seen) - len(lines),
+                "shots": [
+                    {
+                        "pictures": shots[finding],
+                        "title": ", ".join(finding.images[:2]),
+                        "text": finding.text,
+                    }
+                    for finding in seen
+                ],
+            }
+        )
+    return sections
+
+
+def groups(
+    facts: Sequence[Facts],
+    small: Mapping[str, dict],
+    patient_of: Mapping[str, str] | None,
+    cluster_of: Mapping[str, str],
+) -> list[dict]:
+    """All images, by stain cluster."""
+    by_cluster: dict[str, list[Facts]] = {}
+    for image in facts:
+        by_cluster.setdefault(cluster_of[image.name], []).append(image)
+    sections = []
+    for name, images in sorted(by_cluster.items()):
+        text = f"{len(images)} images"
+        if patient_of:
+            count = len({patient_of[image.name] for image in images})
+            text += f", {count} patient{'s' * (count > 1)}"
+        sections.append(
+            {
+                "name": name,
+                "text": text,
+                "shots": [
+                    {
+                        "pictures": [small[image.name]],
+                        "title": image.name,
+                        "text": f"{image.size[1]}x{image.size[0]}, {len(image.labels)} "
+                        f"cells, {image.subset}",
+                    }
+                    for image in images
+                ],
+            }
+        )
+    return sections
+
+
+def audit_page(
+    source: Source,
+    facts: Sequence[Facts],
+    found: Sequence[Finding],
+    fits: Mapping[str, AnchorFit],
+    small: Mapping[str, dict],
+    patient_of: Mapping[str, str] | None,
+    cluster_of: Mapping[str, str],
+) -> str:
+    """The page as HTML."""
+    cells = sum(len(image.labels) for image in facts)
+    clusters = len(set(cluster_of.values()))
+    orders = Counter(image.color_order for image in facts)
+    border = sum(int(image.at_border.sum()) for image in facts)
+    class_headers, class_rows = class_table(source, facts)
+    anchor_headers, anchor_rows = anchor_table(source, fits)
+    halves = ", ".join(f"{len(own)} {name}" for name, own in source.sets.items())
+    tiles = [
+        ("images", str(len(facts)), halves),
+        ("cells", f"{cells:,}", f"{border / max(1, cells):.1%} at a border"),
+        ("patients", str(len(set(patient_of.values()))), "by name or table")
+        if patient_of
+        else ("patients", "?", "not in the names"),
+        ("stain clusters", str(clusters), "by colour and sharpness"),
+        (
+            "red and blue exchanged",
+            str(orders["exchanged"]),
+            f"{orders['RGB']} not, {orders['unclear']} unclear",
+        ),
+        ("suspicions", str(len(found)), f"{len({f.kind for f in found})} kinds"),
+    ]
+    return render(
+        "audit.html.j2",
+        title="Audit of a data set",
+        subtitle=source.name,
+        tiles=tiles,
+        problems=problems(source, found),
+        class_headers=class_headers,
+        class_rows=class_rows,
+        class_charts=class_charts(source, facts),
+        size_charts=size_charts(source, facts),
+        anchor_headers=anchor_headers,
+        anchor_rows=anchor_rows,
+        anchor_lines=anchor_lines(fits),
+        groups=groups(facts, small, patient_of, cluster_of),
+    )

@@ -1,0 +1,1 @@
+"""Files that a prediction run writes, and resuming it."""

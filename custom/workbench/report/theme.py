@@ -1,0 +1,121 @@
+"""Colours of the pages: of the classes, of outcomes, and Plotly's light and dark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Color = tuple[int, int, int]
+
+# What became of a cell or a prediction, in words of custom.workbench.analysis.outcomes. The
+# palette is that of the classes (Wong, Nature Methods 8, 441 (2011)) and white; a
+# picture shows either classes or outcomes.
+OUTCOMES: dict[str, Color] = {
+    "true": (255, 255, 255),
+    "missed": (86, 180, 233),
+    "false": (213, 94, 0),
+    "wrong class": (240, 228, 66),
+    "bad mask": (204, 121, 167),
+    "split": (0, 158, 115),
+    "merged": (0, 114, 178),
+    "duplicate": (230, 159, 0),
+    "ignored": (0, 0, 0),
+}
+# Neither white nor black is seen on pages of both kinds.
+OUTCOMES_IN_CHARTS = {
+    **OUTCOMES,
+    "true": (158, 165, 176),
+    "ignored": (96, 102, 112),
+}
+# Runs side by side; the same on light and dark.
+RUNS: tuple[Color, ...] = (
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (230, 159, 0),
+    (86, 180, 233),
+)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+def css(color: Color) -> str:
+    """A colour as CSS writes it."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _luminance(color: Color) -> float:
+    """Relative luminance, WCAG 2.2."""
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (part / 255 for part in color)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def on_white(color: Color, contrast: float = 3.0) -> Color:
+    """The colour, darkened until it has a contrast to white (WCAG 2.2: 3 to 1)."""
+    while 1.05 / (_luminance(color) + 0.05) < contrast:
+        color = tuple(int(c * 0.97) for c in color)
+    return color
+
+
+def class_colorways(palette: Sequence[Color]) -> dict[str, list[str]]:
+    """The classes' colours for lines on a light and on a dark page."""
+    return {
+        "light": [css(on_white(tuple(color))) for color in palette],
+        "dark": [css(tuple(color)) for color in palette],
+    }
+
+
+def _template(ink: str, muted: str, line: str, hover: str) -> dict:
+    axis = {
+        "gridcolor": line,
+        "linecolor": line,
+        "zerolinecolor": line,
+        "tickcolor": line,
+        "tickfont": {"color": muted},
+        "title": {"font": {"color": muted, "size": 12}, "standoff": 8},
+        "zeroline": False,
+        "ticks": "",
+        "automargin": True,
+    }
+    return {
+        "layout": {
+            "font": {
+                "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
+                "size": 12,
+                "color": ink,
+            },
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": axis,
+            "yaxis": axis,
+            "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
+            "legend": {
+                "orientation": "h",
+                "y": 1.02,
+                "yanchor": "bottom",
+                "x": 0,
+                "font": {"color": ink},
+            },
+            "hoverlabel": {
+                "bgcolor": hover,
+                "bordercolor": line,
+                "font": {"color": ink},
+            },
+            "modebar": {
+                "bgcolor": "rgba(0,0,0,0)",
+                "color": muted,
+                "activecolor": ink,
+            },
+            "hovermode": "x unified",
+            "bargap": 0.25,
+            "annotationdefaults": {"font": {"color": muted}},
+        }
+    }
+
+
+PLOTLY_TEMPLATES = {
+    "light": _template("#1c1f24", "#5b626d", "#e2e4e8", "#ffffff"),
+    "dark": _template("#e7e9ed", "#a2a9b5", "#30353e", "#23272e"),
+}

@@ -1,0 +1,296 @@
+"""The web application: one page, one model, results for a while.
+
+Everything that the page needs comes from here. Files of this machine are not reachable:
+the only ones that are sent are those of the page, read at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from custom.errors import InputError
+from custom.inference.segmentation import Segmentation
+from custom.inference.segmenter import Segmenter
+from custom.io.pixels import ArrayPixels
+from custom.workbench.report.page import TEMPLATES
+from custom.workbench.report.pictures import outline
+from custom.workbench.report.theme import css
+from custom.workbench.serve.downloads import KINDS, make_download
+from custom.workbench.serve.results import Results
+from custom.workbench.serve.uploads import check_pixels, name_of, received
+
+_STATIC = Path(__file__).with_name("static")
+# The browser shows at most so many pixels along a side; contours stay exact.
+_MAX_SHOWN_SIDE = 4096
+# The client closed the connection; nobody reads it.
+_GONE = 499
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    "style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes and keeps.
+
+    Attributes:
+        upload_bytes: Of one image file.
+        pixels: Of one image.
+        waiting: Images at once, those that wait for the model included.
+        results: Images whose results are kept, pixels included.
+        seconds: For how long.
+    """
+
+    upload_bytes: int = 100 << 20
+    pixels: int = 50_000_000
+    waiting: int = 4
+    results: int = 8
+    seconds: float = 3600.0
+
+
+def make_app(
+    segmenter: Segmenter, title: str, hosts: Sequence[str], limits: Limits
+) -> ASGIApp:
+    """Make the application.
+
+    Args:
+        segmenter: With ``score_thr=None``: the page chooses.
+        title: What the page calls the model.
+        hosts: Names in the ``Host`` header of requests, without port. Others are
+            refused: a foreign page could give its own name our address.
+        limits: What is taken and kept.
+    """
+    handlers = _Handlers(segmenter, title, limits)
+    app = Starlette(
+        routes=[
+            *(
+                Route(path, functools.partial(_constant, text, media))
+                for path, text, media in _page_files()
+            ),
+            Route("/model", handlers.model),
+            Route("/results", handlers.segment, methods=["POST"]),
+            Route("/results/{key}/image", handlers.image),
+            Route("/results/{key}/{kind}", handlers.download),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        ],
+        exception_handlers={
+            HTTPException: _say,
+            InputError: _say_input_error,
+            Exception: _say_failure,
+        },
+    )
+    return _SecurityHeaders(app)
+
+
+def _page_files() -> list[tuple[str, str, str]]:
+    """(path, text, media type) of the files of the page."""
+
+    def text(*paths: Path) -> str:
+        return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+    styles = TEMPLATES / "style.css", TEMPLATES / "gallery.css", _STATIC / "serve.css"
+    scripts = TEMPLATES / "viewer.js", _STATIC / "serve.js"
+    return [
+        ("/", text(_STATIC / "index.html"), "text/html"),
+        ("/serve.css", text(*styles), "text/css"),
+        ("/serve.js", text(*scripts), "text/javascript"),
+    ]
+
+
+async def _constant(text: str, media: str, request: Request) -> Response:
+    return Response(text, media_type=media)
+
+
+class _SecurityHeaders:
+    """Adds headers to every response, also to refusals."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                pairs = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
+                message["headers"] = [*message["headers"], *pairs]
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+class _Handlers:
+    """What the routes call.
+
+    One image goes through the model at a time; the others wait in the order in which
+    they came.
+    """
+
+    def __init__(self, segmenter: Segmenter, title: str, limits: Limits) -> None:
+        self.segmenter, self.title, self.limits = segmenter, title, limits
+        self.results = Results(limits.results, limits.seconds)
+        self.turn = asyncio.Lock()
+        self.waiting = 0
+
+    async def model(self, request: Request) -> Response:
+        """What the page shows before there is an image."""
+        classes = zip(self.segmenter.class_names, self.segmenter.palette, strict=True)
+        return JSONResponse(
+            {
+                "title": self.title,
+                "classes": [{"name": n, "colour": css(tuple(c))} for n, c in classes],
+                "downloads": [
+                    {"kind": k, "about": about} for k, about in KINDS.items()
+                ],
+                "upload_bytes": self.limits.upload_bytes,
+                "pixels": self.limits.pixels,
+            }
+        )
+
+    async def segment(self, request: Request) -> Response:
+        """Segment the image that is the request's body."""
+        origin = request.headers.get("origin")
+        if origin is not None and origin != f"http://{request.headers['host']}":
+            raise HTTPException(403, "The request comes from another page.")
+        name = name_of(request)
+        if self.waiting >= self.limits.waiting:
+            raise HTTPException(
+                503, f"{self.waiting} images are waiting already. Try again later."
+            )
+        self.waiting += 1
+        try:
+            async with (
+                received(request, name, self.limits.upload_bytes) as path,
+                self.turn,
+            ):
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+                start = time.perf_counter()
+                found = await run_in_threadpool(self._run, path, name)
+                seconds = time.perf_counter() - start
+        except ClientDisconnect:
+            return Response(status_code=_GONE)
+        finally:
+            self.waiting -= 1
+        key = self.results.add(found)
+        return await run_in_threadpool(_shown, found, key, seconds)
+
+    def _run(self, path: Path, name: str) -> Segmentation:
+        try:
+            check_pixels(path, self.limits.pixels)
+            found = self.segmenter(path, name=name)
+        except InputError as error:
+            # Where the file lies here is not for others.
+            reason = error.reason.replace(str(path), name)
+            raise InputError(name, reason, error.remedy) from None
+        # The file goes, the pixels stay; where the model lies here is not for others.
+        pixels = ArrayPixels(found.image.read(0, 0, *found.size))
+        info = {"model": self.title}
+        return replace(found, image=pixels, file_name=name, info=info)
+
+    def _found(self, request: Request) -> Segmentation:
+        found = self.results.get(request.path_params["key"])
+        if found is None:
+            raise HTTPException(
+                404, "This result is no longer kept. Segment the image again."
+            )
+        return found
+
+    async def image(self, request: Request) -> Response:
+        """The pixels of a result, as a JPEG."""
+        data = await run_in_threadpool(_jpeg, self._found(request))
+        return Response(data, media_type="image/jpeg")
+
+    async def download(self, request: Request) -> Response:
+        """A result in the form of another program, as the page shows it."""
+        kind = request.path_params["kind"]
+        if kind not in KINDS:
+            raise HTTPException(404, "There is no such file.")
+        found = self._found(request)
+        names = found.class_names
+        try:
+            score = float(request.query_params["score"])
+            chosen = request.query_params["classes"].split(",")
+            classes = [names[int(i)] for i in chosen if i.isdecimal()]
+        except (KeyError, ValueError, IndexError):
+            raise HTTPException(400, "It takes score and classes.") from None
+
+        def make() -> tuple[str, bytes]:
+            return make_download(kind, found.above(score).of_classes(classes))
+
+        name, data = await run_in_threadpool(make)
+        return Response(
+            data,
+            media_type="application/octet-stream",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+
+def _shown(found: Segmentation, key: str, seconds: float) -> Response:
+    """What the page draws: for each cell its class, score, area and outline."""
+    height, width = found.size
+    columns = (
+        found.classes.tolist(),
+        found.scores.tolist(),
+        found.masks.areas.tolist(),
+        (outline(patch, y, x) for y, x, patch in found.masks.patches()),
+    )
+    return JSONResponse(
+        {
+            "key": key,
+            "name": found.name,
+            "width": width,
+            "height": height,
+            "mpp": found.mpp,
+            "seconds": round(seconds, 2),
+            "cells": list(zip(*columns, strict=True)),
+        }
+    )
+
+
+def _jpeg(found: Segmentation) -> bytes:
+    image = found.image.read(0, 0, *found.size)
+    scale = _MAX_SHOWN_SIDE / max(found.size)
+    if scale < 1:
+        size = [max(1, round(side * scale)) for side in found.size[::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+async def _say(request: Request, error: HTTPException) -> Response:
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _say_input_error(request: Request, error: InputError) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+async def _say_failure(request: Request, error: Exception) -> Response:
+    text = "The server failed. Its terminal says more."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        text = "The image does not fit into the server's memory. Send a smaller part."
+    return JSONResponse({"error": text}, 500)

@@ -1,0 +1,184 @@
+"""What a run folder says of its data, its checkpoints and its surroundings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from custom.datasets import CellDataset
+from custom.engine import RunRecordHook
+from custom.errors import InputError
+
+
+class Toy(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(1, 1)
+
+    def forward(self, **kwargs):
+        return {"loss": self.linear(torch.ones(1)).mean()}
+
+
+def train(
+    root: Path, work_dir: Path, wrap=lambda dataset: dataset, hooks=(), **options
+) -> Runner:
+    """A run of four steps that saves a checkpoint at every second."""
+    dataset = {
+        "type": "CellDataset",
+        "data_root": str(root),
+        "data_prefix": {"img": "train"},
+        "split": "random_50-50_seed1",
+        "pipeline": [],
+    }
+    loader = {
+        "batch_size": 1,
+        "sampler": {"type": "InfiniteSampler"},
+        "collate_fn": lambda items: {},
+    }
+    runner = Runner(
+        model=Toy(),
+        work_dir=str(work_dir),
+        train_dataloader={**loader, "dataset": wrap(dataset)},
+        train_cfg={
+            "type": "IterBasedTrainLoop",
+            "max_iters": 4,
+            "val_begin": 99,
+            **options,
+        },
+        val_dataloader={
+            **loader,
+            "sampler": {"type": "DefaultSampler"},
+            "dataset": {**dataset, "subset": "val", "test_mode": True},
+        },
+        val_cfg={},
+        val_evaluator=[],
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}},
+        default_hooks={
+            "checkpoint": {
+                "type": "CheckpointHook",
+                "interval": 2,
+                "by_epoch": False,
+                "max_keep_ckpts": 1,
+            }
+        },
+        custom_hooks=[RunRecordHook(), *hooks],
+        resume=(work_dir / "last_checkpoint").exists(),
+        default_scope="mmdet",
+        experiment_name=f"{work_dir.parent.name}{options}",
+    )
+    runner.train()
+    return runner
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("wrapper", [None, "RepeatDataset", "ConcatDataset"])
+def test_every_file_of_the_split_has_its_checksum(tiny_copy, tmp_path, wrapper):
+    def wrap(dataset: dict) -> dict:
+        if wrapper == "RepeatDataset":
+            return {"type": wrapper, "times": 2, "dataset": dataset}
+        if wrapper == "ConcatDataset":
+            return {"type": wrapper, "datasets": [dataset, dataset]}
+        return dataset
+
+    train(tiny_copy, tmp_path / "run", wrap)
+    found = load(tmp_path / "run" / "data.json")["sha256"]
+    # Folders: the names do not tell where the files are.
+    wanted = {
+        f"{path.parent.name}/{path.stem}": sha256(path)
+        for path in (tiny_copy / "train").glob("*/*.tif")
+    }
+    assert found == wanted and len(found) > 6
+
+
+def test_checkpoints_have_theirs_and_removed_ones_are_forgotten(tiny_root, tmp_path):
+    seen = []
+
+    class Spy(Hook):
+        priority = "LOWEST"
+
+        def after_train_iter(self, runner, *args, **kwargs) -> None:
+            seen.append(list(load(tmp_path / "run" / "checkpoints.json")))
+
+    train(tiny_root, tmp_path / "run", hooks=[Spy()])
+    assert seen == [[], ["iter_2.pth"], ["iter_2.pth"], ["iter_4.pth"]]
+    (path,) = (tmp_path / "run").glob("*.pth")
+    assert path.name == "iter_4.pth"
+    assert load(tmp_path / "run" / "checkpoints.json") == {path.name: sha256(path)}
+
+
+def test_surroundings_are_on_record(tiny_root, tmp_path, repo):
+    runner = train(tiny_root, tmp_path / "run")
+    record = load(tmp_path / "run" / "run.json")
+    assert record["packages"]["torch"] == torch.__version__
+    assert record["packages"]["onedl-mmdetection"]
+    assert record["python"] == platform.python_version()
+    assert record["environment"]["CUDA available"] == str(torch.cuda.is_available())
+    assert record["data_root"] == str(tiny_root)
+    assert record["train_images"] == len(runner.train_dataloader.dataset)
+    if (repo / ".git").exists():
+        assert len(record["git"]["commit"]) == 40
+        changed = (tmp_path / "run" / "uncommitted.diff").exists()
+        tracked = [f for f in record["git"]["changed_files"] if not f.startswith("??")]
+        assert changed == bool(tracked)
+
+
+def test_resuming_adds_to_the_record(tiny_root, tmp_path):
+    train(tiny_root, tmp_path / "run")
+    first = load(tmp_path / "run" / "run.json")
+    assert "resumed" not in first
+    train(tiny_root, tmp_path / "run", max_iters=6)
+    record = load(tmp_path / "run" / "run.json")
+    (again,) = record.pop("resumed")
+    assert record == first and again["seed"] == first["seed"]
+    assert list(load(tmp_path / "run" / "checkpoints.json")) == ["iter_6.pth"]
+
+
+@pytest.mark.parametrize("file", ["image", "class2"])
+def test_resuming_on_changed_data_is_refused(tiny_copy, tmp_path, file):
+    train(tiny_copy, tmp_path / "run")
+    before = load(tmp_path / "run" / "data.json")
+    path = sorted((tiny_copy / "train").glob(f"*/{file}.tif"))[0]
+    path.write_bytes(path.read_bytes() + b"\0")  # the pixels stay
+    with pytest.raises(InputError, match="changed since the run began") as error:
+        train(tiny_copy, tmp_path / "run", max_iters=6)
+    assert error.value.source == str(path)
+    assert load(tmp_path / "run" / "data.json") == before
+
+
+def test_resuming_beside_another_file_than_was_saved_is_told(tiny_root, tmp_path):
+    train(tiny_root, tmp_path / "run")
+    path = tmp_path / "run" / "iter_4.pth"
+    data = torch.load(path, weights_only=False)
+    torch.save(data, path.with_name("iter_3.pth"))
+    record = load(tmp_path / "run" / "checkpoints.json")
+    record["iter_3.pth"] = "0" * 64
+    (tmp_path / "run" / "checkpoints.json").write_text(json.dumps(record))
+    train(tiny_root, tmp_path / "run", max_iters=6)
+    log = sorted((tmp_path / "run").glob("*/*.log"))[-1].read_text()
+    assert "iter_3.pth is not the file that was saved" in log
+    assert "iter_4.pth is not the file that was saved" not in log
+
+
+def test_files_of_a_region_to_ignore_count(tiny_copy):
+    folder = sorted((tiny_copy / "train").iterdir())[0]
+    (folder / "ignore.tif").write_bytes((folder / "class1.tif").read_bytes())
+    dataset = CellDataset(
+        data_root=str(tiny_copy), data_prefix={"img": "train"}, pipeline=[]
+    )
+    assert dataset.files()[f"{folder.name}/ignore"] == str(folder / "ignore.tif")

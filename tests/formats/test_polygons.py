@@ -1,0 +1,168 @@
+"""Pixels of polygons and polygons of pixels, against whose rules they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
+from skimage.draw import polygon as skimage_polygon
+
+from custom.formats.aperio_xml import MONUSAC_CLASSES, read_monusac, read_monuseg
+from custom.formats.mask_folder import read_mask_folder
+from custom.formats.patches import paint, window
+from custom.formats.polygons import fill, fill_with_outline, trace
+from custom.io.image import read_labels
+
+SIZE = 30, 40
+masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(bool, shape)
+)
+rings = st.lists(
+    st.tuples(st.floats(-10, 50, width=32), st.floats(-10, 45, width=32)),
+    min_size=3,
+    max_size=12,
+).map(np.array)
+
+
+def drawn(patch, size=SIZE) -> np.ndarray:
+    full = np.zeros(size, bool)
+    if patch is not None:
+        full[window(patch)][patch[2]] = True
+        # Tight: no empty row or column around it.
+        sides = (patch[2][0], patch[2][-1], patch[2][:, 0], patch[2][:, -1])
+        assert all(side.any() for side in sides)
+    return full
+
+
+@settings(max_examples=300, deadline=None)
+@given(masks)
+def test_traced_masks_are_valid_polygons_and_come_back_exactly(mask):
+    polygons = trace(4, 3, mask)
+    back = np.zeros(SIZE, int)
+    for polygon in polygons:
+        shape = shapely.Polygon(polygon[0], polygon[1:])
+        assert shape.is_valid
+        # Clockwise on the screen is counter-clockwise where y runs up.
+        assert shapely.LinearRing(polygon[0]).is_ccw
+        assert not any(shapely.LinearRing(hole).is_ccw for hole in polygon[1:])
+        assert all((ring[0] == ring[-1]).all() for ring in polygon)
+        pixels = drawn(fill(polygon, SIZE))
+        assert pixels.sum() == shape.area
+        back += pixels
+    expected = np.zeros(SIZE, int)
+    expected[4 : 4 + mask.shape[0], 3 : 3 + mask.shape[1]] = mask
+    np.testing.assert_array_equal(back, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rings)
+def test_fill_equals_pycocotools(ring):
+    expected = coco_mask.decode(coco_mask.frPyObjects([ring.ravel().tolist()], *SIZE))
+    np.testing.assert_array_equal(drawn(fill([ring], SIZE)), expected[..., 0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(rings)
+def test_fill_with_outline_equals_skimage(ring):
+    expected = np.zeros(SIZE, bool)
+    expected[skimage_polygon(ring[:, 1], ring[:, 0], SIZE)] = True
+    np.testing.assert_array_equal(drawn(fill_with_outline(ring, SIZE)), expected)
+
+
+def test_fill_takes_the_pixels_whose_centre_is_inside():
+    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    ring = np.stack([20 + 12.3 * np.cos(turn), 15 + 9.1 * np.sin(turn)], axis=1)
+    y, x = np.indices(SIZE)
+    inside = shapely.contains_xy(shapely.Polygon(ring), x + 0.5, y + 0.5)
+    found = drawn(fill([ring], SIZE))
+    near = shapely.Polygon(ring).exterior.distance(shapely.points(x + 0.5, y + 0.5))
+    # Vertices are rounded to a fifth of a pixel.
+    np.testing.assert_array_equal(found[near > 0.2], inside[near > 0.2])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), min_size=2, max_size=8),
+    st.integers(1, 12),
+    st.integers(13, 25),
+)
+def test_polygons_that_share_an_edge_share_no_pixel(ys, left, right):
+    edge = list(zip(np.linspace(left, right, len(ys)), ys, strict=True))
+    above = np.array([(left, 0), *edge, (right, 0)], float)
+    below = np.array([(left, 30), *edge, (right, 30)], float)
+    one, two = drawn(fill([above], SIZE)), drawn(fill([below], SIZE))
+    expected = np.zeros(SIZE, int)
+    expected[:, left:right] = 1
+    np.testing.assert_array_equal(one.astype(int) + two, expected)
+
+
+def test_holes_are_cut_out_even_where_they_leave_the_outline():
+    square = np.array([(2, 2), (20, 2), (20, 20), (2, 20)])
+    hole, outside = square / 2 + 3, square + 15
+    found = drawn(fill([square, hole, outside], SIZE))
+    expected = drawn(fill([square], SIZE)) & ~drawn(fill([hole], SIZE))
+    expected &= ~drawn(fill([outside], SIZE))
+    np.testing.assert_array_equal(found, expected)
+    assert fill([hole, square], SIZE) is None
+
+
+@pytest.mark.parametrize("rule", [lambda r, s: fill([r], s), fill_with_outline])
+@pytest.mark.parametrize(
+    ("ring", "reason"),
+    [
+        ([(1, 1), (2, 2)], "fewer than 3"),
+        ([(1, 1), (2, 2), (np.nan, 1)], "far outside"),
+        ([(1, 1), (2, 2), (np.inf, 1)], "far outside"),
+        ([(1, 1), (2, 2), (1e9, 1)], "far outside"),
+    ],
+)
+def test_outlines_that_are_none(rule, ring, reason):
+    with pytest.raises(ValueError, match=reason):
+        rule(np.array(ring, float), SIZE)
+
+
+@pytest.mark.parametrize("rule", [lambda r, s: fill([r], s), fill_with_outline])
+def test_an_outline_that_would_take_minutes_is_refused(rule):
+    zigzag = np.zeros((400_000, 2))
+    zigzag[1::2] = 3000
+    with pytest.raises(ValueError, match=r"longer than|vertices around"):
+        rule(zigzag, (3000, 3000))
+
+
+# --- real annotations ---
+
+
+@pytest.mark.parametrize("name", ["TCGA-21-5784-01Z-00-DX1", "TCGA-21-5786-01Z-00-DX1"])
+def test_monuseg_outlines_become_the_published_masks(shared_data, name):
+    """XML and PNG of one image, drawn and read by different programs: equal pixels."""
+    folder = shared_data / "monuseg_xml"
+    found = read_monuseg(folder / f"{name}.xml", folder / f"{name}.tif")
+    (expected,) = read_mask_folder(
+        shared_data / "nuclei2021" / "train" / name / "masks", found.size
+    )
+    labels, hidden = paint(found.patches, found.size)
+    assert hidden > 1000  # outlines overlap; which one lies on top matters
+    pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
+    assert pairs.shape[1] == len(found.patches) + 1 == expected.max() + 1
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_monusac_outlines_become_the_released_layout(shared_data, hw3, number):
+    source = shared_data / "monusac_original" / f"A9K0_{number}"
+    found = read_monusac(source.with_suffix(".xml"), source.with_suffix(".svs"))
+    folder = hw3 / "train" / f"TCGA-5P-A9K0_{number}"
+    np.testing.assert_array_equal(
+        found.read_image(), tifffile.imread(folder / "image.tif")[..., :3]
+    )
+    assert found.facts["microns_per_pixel"] == 0.19448
+    for name in set(found.classes):
+        expected = read_labels(folder / f"{MONUSAC_CLASSES[name]}.tif")
+        labels, _ = paint(found.of_class(name), found.size)
+        pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
+        assert pairs.shape[1] == len(found.of_class(name)) + 1
+        assert len(np.unique(expected)) == len(np.unique(labels)) == pairs.shape[1]

@@ -1,0 +1,264 @@
+"""Each suspicion is raised by what it is about, and by nothing else."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from custom.datasets import CellDataset
+from custom.io.image import read_image
+from custom.structures import LabelMasks
+from custom.transforms.label_masks import read_label_masks
+from custom.workbench.audit.checks import KINDS, Facts, color_shift, findings, inspect
+
+CLASSES = ("class1", "class2")
+NUCLEUS, TISSUE = (0.65, 0.70, 0.29), (0.15, 0.45, 0.15)
+
+
+def draw(seed: int, cells: int = 12, size: int = 160) -> tuple[np.ndarray, np.ndarray]:
+    """An H&E-like image, and a label image of discs that do not touch."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((size, size), np.int32)
+    columns = size // 32
+    for i, place in enumerate(rng.permutation(columns**2)[:cells], 1):
+        center = np.array([place % columns, place // columns]) * 32 + 16
+        center += rng.integers(-4, 5, 2)
+        cv2.circle(labels, center.tolist(), int(rng.integers(7, 11)), i, -1)
+    share = cv2.GaussianBlur((labels > 0).astype(np.float32), (0, 0), 1)[..., None]
+    density = share * NUCLEUS + (1 - share) * TISSUE
+    density = density + rng.normal(0, 0.02, density.shape)
+    return np.clip(255 * 10**-density, 0, 255).astype(np.uint8), labels
+
+
+def facts_of(
+    name: str, image, *label_images, labels=None, subset: str = "train"
+) -> Facts:
+    masks, ids = LabelMasks.from_label_images(list(label_images))
+    if labels is None:
+        labels = np.repeat(np.arange(len(ids)), [len(own) for own in ids])
+    return inspect(name, subset, image, masks, labels)
+
+
+@pytest.fixture(scope="module")
+def clean() -> list[Facts]:
+    """Twelve images of six patients, three of which are for validation."""
+    found = []
+    for i in range(12):
+        image, labels = draw(i)
+        second = np.where(labels > 6, labels, 0)
+        name, subset = f"patient{i // 2}_{i % 2}", "train" if i < 6 else "val"
+        found.append(
+            facts_of(name, image, np.where(labels > 6, 0, labels), second,
+                     subset=subset)
+        )  # fmt: skip
+    return found
+
+
+def kinds(facts, patient_of=None, max_dets=100, classes=CLASSES) -> dict[str, list]:
+    names = [image.name for image in facts]
+    patient_of = patient_of or {name: name.split("_")[0] for name in names}
+    found = findings(facts, classes, max_dets, patient_of, dict.fromkeys(names, "x"))
+    by_kind: dict[str, list] = {}
+    for finding in found:
+        by_kind.setdefault(finding.kind, []).append(finding)
+    return by_kind
+
+
+def test_clean_images_raise_no_suspicion(clean):
+    assert kinds(clean) == {}
+
+
+def test_findings_are_of_known_kinds_and_in_their_order(clean):
+    facts = [*clean, facts_of("patient0_9", *draw(0), subset="val")]
+    found = findings(facts, CLASSES, 5, None, dict.fromkeys(
+        (image.name for image in facts), "stain01"))  # fmt: skip
+    order = [list(KINDS).index(finding.kind) for finding in found]
+    assert order == sorted(order) and len(set(order)) > 2
+
+
+def test_patient_in_both_halves(clean):
+    facts = [*clean, facts_of("patient1_9", *draw(99), subset="val")]
+    (finding,) = kinds(facts)["patient"]
+    assert finding.text == "patient1: 2 train, 1 val"
+    assert set(finding.images[:2]) == {"patient1_0", "patient1_9"}
+
+
+def test_look_is_named_where_patients_are_not_known(clean):
+    cluster_of = {image.name: image.name.split("_")[0] for image in clean}
+    cluster_of["patient5_0"] = "patient0"
+    (finding,) = findings(clean, CLASSES, 100, None, cluster_of)
+    assert (finding.kind, finding.text) == ("look", "patient0: 2 train, 1 val")
+
+
+def altered(image: np.ndarray) -> list[np.ndarray]:
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", image)[1], cv2.IMREAD_COLOR)
+    return [
+        *(np.rot90(image, turns) for turns in range(4)),
+        *(np.rot90(image[:, ::-1], turns) for turns in range(4)),
+        image[..., ::-1],
+        jpeg,
+        cv2.resize(image, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
+        np.clip(image * 0.8 + 20, 0, 255).astype(np.uint8),
+    ]
+
+
+@pytest.mark.parametrize("way", range(12))
+def test_near_duplicate_is_found_however_it_is_turned(clean, way):
+    image, _ = draw(3)
+    changed = np.ascontiguousarray(altered(image)[way])
+    none = np.zeros(changed.shape[:2], np.int32)
+    facts = [*clean, facts_of("patient9_0", changed, none, subset="val")]
+    (finding,) = kinds(facts)["duplicate"]
+    assert finding.images == ("patient1_1", "patient9_0")
+    assert finding.text.endswith("one in each half")
+
+
+def test_image_of_one_colour_duplicates_nothing(clean):
+    blank = np.full((50, 50, 3), 240, np.uint8)
+    none = np.zeros((50, 50), np.int32)
+    facts = [*clean, *(facts_of(f"patient0_{i}", blank, none) for i in (7, 8))]
+    assert "duplicate" not in kinds(facts)
+
+
+# --- colours ---
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_color_shift_changes_sign_with_the_order_of_the_channels(seed):
+    image, labels = draw(seed)
+    shift = color_shift(image, labels > 0)
+    assert shift > 0.04
+    assert color_shift(image[..., ::-1], labels > 0) == pytest.approx(-shift, abs=1e-5)
+
+
+def test_color_shift_is_unknown_without_cells_or_surroundings():
+    image, labels = draw(0)
+    for cells in (np.zeros_like(labels, bool), np.ones_like(labels, bool)):
+        facts_shift = color_shift(image, cells)
+        assert np.isnan(facts_shift)
+    none = facts_of("a", image, np.zeros_like(labels))
+    assert none.color_order == "unclear"
+
+
+def test_the_fewer_of_two_colour_orders_are_named(clean):
+    image, labels = draw(50)
+    facts = [*clean, facts_of("patient0_9", image[..., ::-1].copy(), labels)]
+    (finding,) = kinds(facts)["color order"]
+    assert finding.images == ("patient0_9",)
+    assert "red and blue exchanged" in finding.text
+
+
+def test_an_image_of_another_stain_stands_out(clean):
+    image, labels = draw(51)
+    tinted = np.clip(image * [0.6, 1.0, 0.5], 0, 255).astype(np.uint8)
+    found = kinds([*clean, facts_of("patient0_9", tinted, labels)])["stain"]
+    assert found[0].images == ("patient0_9",)
+
+
+# --- cells ---
+
+
+def test_cell_in_pieces_and_fragment_and_giant(clean):
+    image, labels = draw(60, size=320)
+    labels[labels == 3] = 2  # two cells with one id
+    labels[0:3, 0:3] = 77
+    labels[250:, 200:] = 78
+    found = kinds([*clean, facts_of("patient0_9", image, labels)])
+    (parts,) = found["parts"]
+    assert parts.text.startswith("class1, 2 pieces")
+    (tiny,) = found["tiny"]
+    assert (tiny.text, tiny.box) == ("class1, 9 px", (0, 0, 3, 3))
+    (huge,) = found["huge"]
+    assert huge.box == (200, 250, 320, 320)
+    assert parts.images == tiny.images == huge.images == ("patient0_9",)
+
+
+def test_a_diagonal_neighbour_is_no_second_piece(clean):
+    image, labels = draw(61)
+    labels[:] = 0
+    labels[10:20, 10:20] = labels[20:30, 20:30] = 1
+    assert "parts" not in kinds([*clean, facts_of("patient0_9", image, labels)])
+
+
+def test_pixels_of_two_classes(clean):
+    image, labels = draw(62)
+    first, second = np.zeros_like(labels), np.zeros_like(labels)
+    first[10:30, 10:30], first[60:80, 60:80] = 4, 5
+    second[25:45, 10:30], second[100:120, 10:30] = 4, 6
+    facts = facts_of("patient0_9", image, first, second)
+    (finding,) = kinds([*clean, facts])["overlap"]
+    assert finding.text == "class1, 100 px with class2, 25% of the smaller"
+    assert finding.box == (10, 10, 30, 30)
+
+
+def test_pixels_of_cells_that_were_left_out_do_not_overlap():
+    first, second = np.zeros((2, 40, 40), np.int32)
+    first[5:20, 5:20], second[10:25, 5:20] = 1, 1
+    masks, _ = LabelMasks.from_label_images([first, second])
+    image = np.full((40, 40, 3), 200, np.uint8)
+    assert inspect("a", "train", image, masks[[0]], np.zeros(1, int)).overlaps == []
+    assert inspect("a", "train", image, masks, np.arange(2)).overlaps == [(0, 1, 150)]
+
+
+def test_cells_at_the_border():
+    labels = np.zeros((40, 60), np.int32)
+    labels[0:5, 10:20], labels[10:20, 50:60], labels[20:30, 20:30] = 1, 2, 3
+    facts = facts_of("a", np.full((40, 60, 3), 200, np.uint8), labels)
+    assert facts.at_border.tolist() == [True, True, False]
+
+
+# --- images ---
+
+
+def test_small_crowded_and_empty_images_and_absent_classes(clean):
+    image, labels = draw(70, size=320, cells=30)
+    none = np.zeros_like(labels)
+    facts = [
+        *clean,
+        facts_of("patient0_7", image, labels),
+        facts_of("patient0_8", image[::-1, :160].copy(), none[:, :160]),
+        facts_of("patient0_9", image[:63].copy(), labels[:63]),
+    ]
+    found = kinds(facts, max_dets=29)
+    assert [f.text for f in found["crowded"]] == ["30 cells, at most 29 detections"]
+    assert [f.images for f in found["no cells"]] == [("patient0_8",)]
+    assert [f.text for f in found["small image"]] == ["320x63 px"]
+    only_first = [image for image in clean if image.subset == "train"]
+    for image in only_first:
+        assert "absent class" not in kinds([image])
+    alone = facts_of("patient0_6", *draw(71))
+    assert [f.text for f in kinds([alone])["absent class"]] == [
+        "class2 is not in train"
+    ]
+
+
+# --- real regions ---
+
+
+def test_what_is_known_of_the_real_regions_is_found(hw3):
+    dataset = CellDataset(
+        data_prefix={"img": str(hw3 / "train")}, split="random_80-20_seed2"
+    )
+    val = set(dataset.split.val)
+    facts = []
+    for folder in sorted((hw3 / "train").iterdir()):
+        files = [(c, str(p)) for c in range(4)
+                 if (p := folder / f"class{c + 1}.tif").exists()]  # fmt: skip
+        image = read_image(folder / "image.tif")
+        masks, labels = read_label_masks(files, image.shape[:2])
+        subset = "val" if folder.name in val else "train"
+        facts.append(inspect(folder.name, subset, image, masks, labels))
+    patient_of = {image.name: image.name[:12] for image in facts}
+    classes = dataset.metainfo["classes"]
+    by_kind = kinds(facts, patient_of, max_dets=600, classes=classes)
+    true_colours = {f.images[0] for f in by_kind["color order"]}
+    assert true_colours == {f"TCGA-5P-A9K0_{i}" for i in (1, 2, 3)}
+    assert true_colours <= {f.images[0] for f in by_kind["stain"]}
+    orders = [image.color_order for image in facts]
+    assert orders.count("exchanged") == 36 and orders.count("unclear") == 1
+    assert len(by_kind["patient"]) == 4
+    assert "duplicate" not in by_kind and "parts" not in by_kind
+    assert {f.images[0] for f in by_kind["overlap"]} == {
+        "TCGA-5P-A9K0_1", "TCGA-5P-A9K0_2"}  # fmt: skip
+    assert len(by_kind["crowded"]) == 3
