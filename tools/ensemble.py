@@ -46,12 +46,12 @@ from custom.errors import InputError
 from custom.evaluation import (
     ImagePredictions,
     Predictions,
-    evaluate_predictions,
     read_predictions,
 )
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
 from custom.io.whole_file import whole_file
+from custom.workbench.analysis.offline import evaluate_predictions
 
 
 @dataclass(frozen=True)
