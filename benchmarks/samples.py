@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from common import ROOT  # noqa: F401 (puts the project on the path)
 
 from custom.datasets import CellDataset
 from custom.io.image import read_labels

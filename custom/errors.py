@@ -1,7 +1,9 @@
-"""The one exception family for bad input."""
+"""The exception for bad input, and how a tool reports it."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -22,3 +24,11 @@ class InputError(ValueError):
         # Exceptions of several arguments do not survive the way back from a
         # data-loader worker without this.
         return type(self), (self.source, self.reason, self.remedy)
+
+
+def run_tool(main: Callable[[], object]) -> None:
+    """Run a tool's ``main``; bad input ends it with one sentence and exit code 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -29,7 +29,6 @@ from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 from mmengine.config import Config
@@ -42,7 +41,7 @@ from custom.engine.runs import (
     folds_of,
     split_of_run,
 )
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.evaluation import (
     ImagePredictions,
     Predictions,
@@ -356,7 +355,4 @@ def _config(path: str | None, needed: bool) -> Config | None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -16,14 +16,11 @@ config of which is Python code, the file runs nothing when it is opened.
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.inference.dense_part import write_onnx
 from custom.inference.export import load_export, save_export
 from custom.inference.known_types import check_types
@@ -73,7 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

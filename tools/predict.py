@@ -24,7 +24,6 @@ import traceback
 from datetime import timedelta
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tools/test.py
 
 import torch
@@ -32,7 +31,7 @@ from mmengine.config import DictAction
 from tqdm import tqdm
 
 from custom.engine.runs import slurm_environment
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.inference import Segmenter
 from custom.inference.segmenter import TILE_SIZE
 from custom.io.image_inputs import ImageInput, find_images
@@ -278,7 +277,4 @@ def report(folder: ResultFolder, images: list[ImageInput], failures: list[str]) 
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

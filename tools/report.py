@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
@@ -31,7 +29,7 @@ from tqdm import tqdm
 from custom.datasets.splits import patients_from_names
 from custom.engine.model_budget_hook import count_parameters
 from custom.engine.runs import checkpoint_of_run, set_data_root, set_split
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.evaluation import read_predictions
 from custom.workbench.analysis.analysis import Analysis, analyse, compare
 from custom.workbench.analysis.image_result import ImageResult, load_results
@@ -552,7 +550,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -19,11 +19,9 @@ import socket
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import uvicorn
 
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.inference.segmenter import Segmenter
 from custom.workbench.serve import Limits, make_app
 
@@ -114,7 +112,4 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Read when torch is loaded: waiting threads sleep instead of spinning. Two runs on one
 # machine are several times slower without it, one alone is not faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -28,7 +26,7 @@ from mmengine.runner import Runner
 
 from custom.engine import explain_out_of_memory
 from custom.engine.runs import join_cpu_processes, set_split, set_tta, split_of_run
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.evaluation import PredictionDump
 from custom.io.checksums import file_checksum
 
@@ -140,7 +138,4 @@ def add_evaluator(cfg: Config, evaluator: dict) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Read when torch is loaded: waiting threads sleep instead of spinning. Two runs on one
 # machine are several times slower without it, one alone is not faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,7 +27,7 @@ from custom.engine.runs import (
     join_cpu_processes,
     resume,
 )
-from custom.errors import InputError
+from custom.errors import run_tool
 from custom.models.weights import prepare_weights
 
 
@@ -111,7 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -25,7 +25,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import numpy as np
 from mmdet.registry import DATASETS
@@ -46,7 +45,7 @@ from custom.engine.runs import (
     last_checkpoint,
     split_of_run,
 )
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.io.whole_file import whole_file
 
 # The configs take their split from these.
@@ -275,7 +274,4 @@ def report(record: dict) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -25,8 +25,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmdet.registry import DATASETS
@@ -44,7 +42,7 @@ from custom.engine.runs import (
     set_split,
     split_of_run,
 )
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.evaluation import read_predictions
 from custom.evaluation.predictions import FILE_NAME
 from custom.io.checkpoint import read_checkpoint
@@ -274,7 +272,4 @@ def _equal(a: float | None, b: float | None, tolerance: float) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

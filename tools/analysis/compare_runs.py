@@ -20,12 +20,10 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from mmengine.config import Config
 
 from custom.engine.runs import config_of_run
-from custom.errors import InputError
+from custom.errors import run_tool
 from custom.workbench.report.scalars import read_scalars
 
 AP, AP50 = "coco/segm_mAP", "coco/segm_mAP_50"
@@ -210,7 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

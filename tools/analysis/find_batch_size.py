@@ -27,9 +27,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psutil
 import torch
@@ -43,7 +40,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from custom.engine.out_of_memory_hook import is_out_of_memory
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 
 GIB = 1 << 30
 STEPS = 3
@@ -312,7 +309,4 @@ def learning_rate_hint(cfg: Config, size: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

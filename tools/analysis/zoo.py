@@ -15,12 +15,8 @@ import ast
 import functools
 import itertools
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 import torch
 from mmdet.registry import MODELS
@@ -30,8 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from custom.engine.model_budget_hook import count_parameters
+from custom.errors import run_tool
 from custom.io.whole_file import whole_file
 
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 # The tables of the reports, row by row, so that none can be forgotten.
 REPORTS = {
@@ -404,4 +402,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -13,13 +13,10 @@ split, stains that stand out, red and blue exchanged, cells in pieces, and more.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 from mmdet.registry import DATASETS
@@ -28,7 +25,7 @@ from mmengine.registry import init_default_scope
 
 from custom.datasets.splits import NAMES, patients_from_csv, patients_from_names
 from custom.datasets.stain import cluster_names
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.formats.coco import write_json
 from custom.workbench.audit import anchors
 from custom.workbench.audit.checks import KINDS, Facts, Finding, findings, inspect
@@ -195,7 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -10,10 +10,7 @@ Contours have the colours of the classes; thin boxes are the boxes the network l
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cv2
 import matplotlib
@@ -28,7 +25,7 @@ from mmengine.registry import init_default_scope
 from tqdm import trange
 
 from custom.engine import draw_contours
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.io.whole_file import whole_file
 
 
@@ -103,7 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

@@ -28,16 +28,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tqdm import tqdm
 
 from custom.datasets.splits import NAMES, find_split
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 from custom.formats.annotated import IGNORE, Source
 from custom.formats.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
 from custom.formats.coco import CocoWriter, find_coco
@@ -180,7 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

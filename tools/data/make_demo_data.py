@@ -10,15 +10,12 @@ The same arguments give the same files. A folder that is not empty is left alone
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from custom.errors import InputError
+from custom.errors import run_tool
 from custom.workbench.synthetic import write_dataset
 
 
@@ -39,12 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     """Write the data set and say what was written."""
     args = parse_args(argv)
     progress = partial(tqdm, desc="drawing", unit="image")
-    try:
-        counts = write_dataset(
-            args.out, args.train, args.test, args.size, args.seed, progress
-        )
-    except InputError as error:
-        sys.exit(str(error))
+    counts = write_dataset(
+        args.out, args.train, args.test, args.size, args.seed, progress
+    )
     cells = ", ".join(f"{count} {name}" for name, count in counts.items())
     print(
         f"{args.out}: {args.train} training images ({cells}), {args.test} test images"
@@ -52,4 +46,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from custom.datasets.splits import NAMES, make_split, patients_from_csv
-from custom.errors import InputError
+from custom.errors import InputError, run_tool
 
 
 def main() -> None:
@@ -73,7 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)
