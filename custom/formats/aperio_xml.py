@@ -228,8 +228,8 @@ def read_monuseg(path: Path, image: Path) -> Annotated:
     """Read a tile of MoNuSeg, all layers as nuclei.
 
     The pixels are those of the challenge's own code, MATLAB's ``poly2mask``: the rule
-    of :func:`custom.formats.polygons.fill`, but the centre of the first pixel is (1, 1).
-    There, earlier outlines lie over later ones, so they are given in reverse.
+    of :func:`custom.formats.polygons.fill`, but the centre of the first pixel is
+    (1, 1). There, earlier outlines lie over later ones, so they are given in reverse.
 
     Args:
         path: The XML file.

@@ -89,9 +89,10 @@ def read_coco(
 ) -> Annotated:
     """Read one image.
 
-    Polygons become pixels as everywhere in COCO, see :func:`custom.formats.polygons.fill`.
-    The polygons of an annotation are its parts. ``iscrowd`` marks regions to ignore;
-    equal ones, such as one for each class, are one region.
+    Polygons become pixels as everywhere in COCO, see
+    :func:`custom.formats.polygons.fill`. The polygons of an annotation are its
+    parts. ``iscrowd`` marks regions to ignore; equal ones, such as one for each class,
+    are one region.
 
     Args:
         path: The JSON file.

@@ -47,9 +47,9 @@ def find_geojson(root: Path, images: Path | None = None) -> Source:
 def read_geojson(path: Path, image: Path) -> Annotated:
     """Read the polygons of one image.
 
-    The pixels are those of :func:`custom.formats.polygons.fill`; the parts of a MultiPolygon
-    are one instance. Objects of QuPath's class ``Ignore*`` are regions to ignore,
-    objects without a class are nuclei.
+    The pixels are those of :func:`custom.formats.polygons.fill`; the parts of a
+    MultiPolygon are one instance. Objects of QuPath's class ``Ignore*`` are
+    regions to ignore, objects without a class are nuclei.
 
     Raises:
         InputError: The file is no GeoJSON, or no polygon covers a pixel of the image.

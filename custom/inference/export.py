@@ -2,8 +2,8 @@
 
 A zip of ``torch.save`` with tensors and plain Python values only. ``config`` says of
 which registered types the network and the test pipeline are built;
-:func:`custom.inference.known_types.check_types` says which of them are allowed, and is to
-be asked before anything is built from a file.
+:func:`custom.inference.known_types.check_types` says which of them are allowed, and is
+to be asked before anything is built from a file.
 """
 
 from __future__ import annotations

@@ -126,8 +126,9 @@ class ImageAnalysis:
         figures: ``AP50, PQ, AJI, AJI_plus, Dice, precision, recall, F1, cells,
             predictions``; the first is the mean over the classes that the image has,
             PQ is that of all classes together (each match needs the right class).
-        cell_outcomes: One of ``custom.workbench.analysis.outcomes.CELL_OUTCOMES`` for each of
-            the G cells, in the order of ``ImageResult.gt``.
+        cell_outcomes: One of
+            ``custom.workbench.analysis.outcomes.CELL_OUTCOMES`` for each of the
+            G cells, in the order of ``ImageResult.gt``.
         cell_partners: For each cell the prediction that its outcome is about (its
             match, or the one that overlaps it most), -1 for none.
         prediction_outcomes: One of ``PREDICTION_OUTCOMES`` for each of the P

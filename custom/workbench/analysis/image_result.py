@@ -63,7 +63,8 @@ def load_results(cfg: Config, predictions: Predictions) -> list[ImageResult]:
     """Join predictions with their ground truth.
 
     Args:
-        cfg: Config of the run, see :func:`custom.workbench.analysis.offline.labelled_images`.
+        cfg: Config of the run, see
+            :func:`custom.workbench.analysis.offline.labelled_images`.
         predictions: As :func:`custom.evaluation.read_predictions` reads them; they say
             which images there are, so that no split is needed.
 
