@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from custom.datasets.splits import Split, find_split
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, IGNORE_LABEL
 from custom.io.image import TIFF_SUFFIXES, check_labels, image_size
+from custom.io.names import IGNORE, IGNORE_LABEL
 
 # Colours that stay apart under colour blindness and on H&E: Wong, Nature Methods 8,
 # 441 (2011).

@@ -14,7 +14,7 @@ import numpy as np
 
 from custom.datasets.stain import stain_clusters
 from custom.errors import InputError
-from custom.formats.sources import TCGA_PATIENT
+from custom.io.names import TCGA_PATIENT
 from custom.io.whole_file import whole_file
 
 _NAME = re.compile(

@@ -13,13 +13,6 @@ from custom.errors import InputError
 from custom.formats.patches import Patch, from_labels
 from custom.io.image import MAX_INSTANCES, check_size
 
-#: The class of regions that are neither cells nor background. Training and evaluation
-#: leave them out.
-IGNORE = "ignore"
-#: Stands for the number of a class where a list of labels holds such regions.
-IGNORE_LABEL = -1
-#: The class of formats that have one.
-NUCLEUS = "nucleus"
 # Boxes of the instances may cover the image this often, or a small file could ask for
 # any amount of memory.
 _MAX_COVER = 64

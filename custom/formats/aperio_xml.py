@@ -17,11 +17,12 @@ from xml.parsers import expat
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, NUCLEUS, Annotated, Source
+from custom.formats.annotated import Annotated, Source
 from custom.formats.patches import Patch
 from custom.formats.polygons import fill, fill_with_outline
-from custom.formats.sources import files_below, find_pairs
+from custom.formats.sources import find_pairs
 from custom.io.image import image_size, read_image
+from custom.io.names import IGNORE, NUCLEUS, files_below
 
 #: Classes of MoNuSAC 2020 in the four-class layout.
 MONUSAC_CLASSES = {

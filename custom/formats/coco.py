@@ -17,12 +17,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import Patch, from_rles, to_rles
 from custom.formats.polygons import fill, trace
-from custom.formats.sources import check_names, image_name
+from custom.formats.sources import check_names
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
+from custom.io.names import IGNORE, image_name
 from custom.structures.rle import to_json
 
 ANNOTATIONS = "annotations.json"

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.sources import SAFE_NAME, patient_of
+from custom.io.names import IGNORE
 
 MANIFEST = "manifest.jsonl"
 # The same conversion of the same files must give the same result; a change of what is

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, NUCLEUS, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import Patch, tight
 from custom.formats.polygons import fill, trace
-from custom.formats.sources import files_below, find_pairs
+from custom.formats.sources import find_pairs
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
+from custom.io.names import IGNORE, NUCLEUS, files_below
 
 #: QuPath's own class for regions to leave out.
 QUPATH_IGNORE = "Ignore*"

@@ -11,11 +11,12 @@ import numpy as np
 from scipy.io import loadmat
 
 from custom.errors import InputError
-from custom.formats.annotated import NUCLEUS, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import from_labels
-from custom.formats.sources import check_names, files_below, find_pairs
+from custom.formats.sources import check_names, find_pairs
 from custom.io.arrays import open_array
 from custom.io.image import as_labels, image_size, read_image
+from custom.io.names import NUCLEUS, files_below
 
 #: Channels of PanNuke's masks; a sixth is the background (Gamper et al., 2020).
 PANNUKE_CLASSES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")

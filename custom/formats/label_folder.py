@@ -14,12 +14,13 @@ import numpy as np
 import tifffile
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, NUCLEUS, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.layout import write_labels
 from custom.formats.patches import paint
-from custom.formats.sources import files_below, find_pairs
+from custom.formats.sources import find_pairs
 from custom.io.arrays import open_array
 from custom.io.image import as_labels, image_size, read_image, read_labels
+from custom.io.names import IGNORE, NUCLEUS, files_below
 
 _SUFFIXES = (".tif", ".tiff", ".png", ".npy")
 _ENDINGS = ("_cp_masks", "_masks")

@@ -15,10 +15,11 @@ import numpy as np
 import tifffile
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import paint
 from custom.formats.sources import check_names
 from custom.io.image import TIFF_SUFFIXES, image_size, read_image, read_labels
+from custom.io.names import IGNORE
 from custom.io.whole_file import whole_file
 
 #: The classes of the course's task.

@@ -21,10 +21,11 @@ import numpy as np
 import tifffile
 
 from custom.errors import InputError
-from custom.formats.annotated import IGNORE, NUCLEUS, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import Patch, window
-from custom.formats.sources import IMAGE_SUFFIXES, check_names, files_below
+from custom.formats.sources import check_names
 from custom.io.image import image_size, read_bitmap, read_image
+from custom.io.names import IGNORE, IMAGE_SUFFIXES, NUCLEUS, files_below
 
 
 def read_mask_folder(folder: str | Path, size: tuple[int, int]) -> list[np.ndarray]:

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item
+from custom.io.names import IMAGE_SUFFIXES, TCGA_PATIENT, files_below, image_name
 
-IMAGE_SUFFIXES = (".svs", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-# The first three fields of a TCGA barcode name the patient:
-# https://docs.gdc.cancer.gov/Encyclopedia/pages/TCGA_Barcode/
-TCGA_PATIENT = re.compile(r"TCGA-\w{2}-\w{4}")
 # A name becomes that of files and folders: nothing hidden and no way out of them.
 SAFE_NAME = re.compile(r"[\w(][\w .()+=,#@-]*")
-
-
-def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files of some kinds in a folder and the folders in it, sorted, none hidden.
-
-    Raises:
-        InputError: The folder does not exist.
-    """
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", "Check the name")
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
 
 
 def find_pairs(
@@ -83,11 +65,6 @@ def find_pairs(
             )
         )
     return check_names(items)
-
-
-def image_name(path: PurePath) -> str:
-    """The name of an image: that of the file, or in the layout that of its folder."""
-    return path.parent.name if path.stem == "image" and path.parent.name else path.stem
 
 
 def check_names(items: list[Item]) -> list[Item]:

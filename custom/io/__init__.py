@@ -1,1 +1,1 @@
-"""Files: images, label images, annotation formats. No registry, no runner."""
+"""Files: images, label images, checkpoints. No registry, no runner."""

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 import tifffile
 
 from custom.errors import InputError
-from custom.formats.sources import IMAGE_SUFFIXES, files_below, image_name
 from custom.io.image import check_no_stack, is_tiff
+from custom.io.names import IMAGE_SUFFIXES, files_below, image_name
 
 # Beyond this a TIFF is no collection of images but broken.
 _MAX_PAGES = 100_000

@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 
-from custom.formats.annotated import IGNORE_LABEL
+from custom.io.names import IGNORE_LABEL
 from custom.structures import LabelMasks
 from custom.transforms.label_masks import read_label_masks
 

@@ -20,7 +20,7 @@ from scipy.io import savemat
 from custom.datasets.splits import patients_from_csv
 from custom.errors import InputError
 from custom.formats import conversion
-from custom.formats.annotated import IGNORE, Annotated, Item, Source
+from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.aperio_xml import find_monusac, read_monusac
 from custom.formats.coco import CocoWriter, find_coco
 from custom.formats.conversion import MANIFEST, convert
@@ -30,6 +30,7 @@ from custom.formats.layout import LayoutWriter, find_layout
 from custom.formats.mask_folder import MaskFolderWriter, find_mask_folders
 from custom.formats.patches import from_labels, from_rles, paint, to_rles
 from custom.io.image import read_image, read_labels
+from custom.io.names import IGNORE
 from tests import annotation_files
 from tests.annotation_files import LABELS, RGB, SIZE, SOURCES, image_scope
 

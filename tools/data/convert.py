@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from custom.datasets.splits import NAMES, find_split
 from custom.errors import InputError, run_tool
-from custom.formats.annotated import IGNORE, Source
+from custom.formats.annotated import Source
 from custom.formats.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
 from custom.formats.coco import CocoWriter, find_coco
 from custom.formats.conversion import MANIFEST, convert
@@ -45,6 +45,7 @@ from custom.formats.label_folder import LabelWriter, find_labels
 from custom.formats.layout import LayoutWriter, find_layout
 from custom.formats.mask_folder import MaskFolderWriter, find_mask_folders
 from custom.formats.sources import SAFE_NAME
+from custom.io.names import IGNORE
 
 WITH_IMAGES = {
     "monusac": find_monusac,

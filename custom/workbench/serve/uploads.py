@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from custom.errors import InputError
-from custom.formats.sources import IMAGE_SUFFIXES
 from custom.io.image import is_tiff, tiff_page
+from custom.io.names import IMAGE_SUFFIXES
 
 # The page gives the name of the file in this header, in percent-encoding. A page from
 # elsewhere cannot: the browser would ask us first, and we never allow it.
