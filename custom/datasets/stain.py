@@ -18,6 +18,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from tqdm import tqdm
 
+from custom.io.colours import optical_density
 from custom.io.image import read_image
 
 _SIDE = 128  # of a patch in pixels; a third of the image if it is smaller
@@ -25,19 +26,6 @@ _PER_AXIS = 4  # at most 16 patches of an image
 # Fewer clusters cannot hold out a fifth of them.
 _FEWEST = 5
 _SHRINKAGE = 0.05
-
-
-def optical_density(image: np.ndarray) -> np.ndarray:
-    """Absorbance of each channel, log10(256 / (value + 1)), by Beer and Lambert.
-
-    Args:
-        image: (..., 3) uint8.
-
-    Returns:
-        (..., 3) float32; 0 is white.
-    """
-    table = -np.log10((np.arange(256, dtype=np.float32) + 1) / 256)
-    return table[image]
 
 
 def stain_clusters(paths: Mapping[str, str | Path]) -> dict[str, str]:

@@ -17,13 +17,13 @@ from custom.datasets import CellDataset
 from custom.datasets.splits import Split, make_split
 from custom.datasets.stain import (
     cluster_names,
-    optical_density,
     patch_features,
     signatures,
     silhouette,
     stain_clusters,
 )
 from custom.errors import InputError
+from custom.io.colours import optical_density
 
 many = settings(max_examples=40, deadline=None)
 

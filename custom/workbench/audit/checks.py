@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from custom.datasets.stain import optical_density, patch_features, signatures
+from custom.datasets.stain import patch_features, signatures
+from custom.io.colours import optical_density
 from custom.structures import LabelMasks
 
 # What is found, the worst first: a title, and what it means and what to do.
