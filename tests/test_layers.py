@@ -20,6 +20,7 @@ CORE = {
     "evaluation",
     "inference",
     "errors",
+    "sample",
 }
 LAYER = dict.fromkeys(CORE, 0) | {"formats": 1, "workbench": 2}
 
