@@ -97,7 +97,10 @@ def test_no_circle_of_imports():
         visit(name, ())
 
 
-@pytest.mark.parametrize("package", ["custom.io.image", "custom.formats.geojson"])
+@pytest.mark.parametrize(
+    "package",
+    ["custom.io.image", "custom.formats.geojson", "custom.structures.dihedral"],
+)
 def test_io_and_formats_load_neither_torch_nor_mmdet(package):
     code = (
         f"import sys, {package}; "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Dihedral(NamedTuple):
@@ -23,7 +24,7 @@ class Dihedral(NamedTuple):
     horizontal: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of an image afterwards."""
+        """(H, W) of the transformed image."""
         return (width, height) if self.transpose else (height, width)
 
     def array(self, image: np.ndarray, rows: int = 0) -> np.ndarray:
@@ -34,7 +35,7 @@ class Dihedral(NamedTuple):
         return np.flip(image, axes)
 
     def undo(self, maps: Tensor) -> Tensor:
-        """Take back what was applied to the last two axes of (..., H, W)."""
+        """Undo the element on the last two axes of (..., H, W) maps."""
         maps = maps.flip([-2] * self.vertical + [-1] * self.horizontal)
         return maps.transpose(-2, -1) if self.transpose else maps
 
@@ -45,18 +46,18 @@ class Dihedral(NamedTuple):
         return self._reverse(boxes, self.size(*size))
 
     def undo_boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Take back :meth:`boxes`; ``size`` is (H, W) as it was before."""
+        """Undo :meth:`boxes`; ``size`` is (H, W) of the original image."""
         boxes = self._reverse(boxes, self.size(*size))
         return boxes[:, [1, 0, 3, 2]] if self.transpose else boxes
 
     def _reverse(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         height, width = size
-        x1, y1, x2, y2 = boxes.unbind(1)
+        result = boxes.clone()
         if self.vertical:
-            y1, y2 = height - y2, height - y1
+            result[:, 1], result[:, 3] = height - boxes[:, 3], height - boxes[:, 1]
         if self.horizontal:
-            x1, x2 = width - x2, width - x1
-        return torch.stack([x1, y1, x2, y2], dim=1)
+            result[:, 0], result[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+        return result
 
 
 # The flips have the names of MMDetection's `flip_direction`; `rot90` is `np.rot90`,
