@@ -19,7 +19,6 @@ docs/ensembles.md says what the methods do.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections import Counter
@@ -49,7 +48,7 @@ from custom.evaluation import (
 )
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
-from custom.io.whole_file import whole_file
+from custom.io.json_file import read_json, write_json
 from custom.workbench.analysis.offline import evaluate_predictions
 
 
@@ -162,7 +161,7 @@ def predict(model: Model, args: argparse.Namespace) -> Path:
     record = folder / "asked.json"
     finished = sorted(folder.glob("*/predictions.json"))
     if finished:
-        if record.is_file() and json.loads(record.read_text()) == asked:
+        if record.is_file() and read_json(record) == asked:
             print(f"{finished[-1]}: predicted before")
             return finished[-1]
         raise InputError(
@@ -171,7 +170,7 @@ def predict(model: Model, args: argparse.Namespace) -> Path:
             "Choose another OUT, or remove the folder",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(asked, indent=1) + "\n")
+    write_json(asked, record, indent=1)
     # Not the one inside the checkpoint: that is data, and a config is code.
     config = given or config_of_run(model.checkpoint.parent)
     command = ["tools/test.py", config.absolute(), model.checkpoint.absolute()]
@@ -301,7 +300,7 @@ def main() -> None:
     """Predict what is missing, fuse, write, evaluate."""
     args = parse_args()
     found = find_members(args.members)
-    images = json.loads(args.images.read_text()) if args.images else None
+    images = read_json(args.images) if args.images else None
     sources = [
         predict(item, args) if isinstance(item, Model) else item for item in found
     ]
@@ -331,8 +330,7 @@ def main() -> None:
     print(f"{out}/predictions.json: {len(members)} members fused by {args.method}")
     if args.eval:
         figures = evaluate_predictions(cfg, fused)
-        with whole_file(out / "metrics.json") as part:
-            part.write_text(json.dumps(figures, indent=1) + "\n")
+        write_json(figures, out / "metrics.json", indent=1)
         for key in ("mAP_50", "mAP", "mAP_75"):
             print(f"segm {key}: {figures.get(f'coco/segm_{key}', -1):.4f}")
         print(f"{out}/metrics.json: all figures")

@@ -46,7 +46,7 @@ from custom.engine.runs import (
     split_of_run,
 )
 from custom.errors import InputError, run_tool
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 
 # The configs take their split from these.
 _VARIABLES = ("CELL_SPLIT", "NUCLEI_SPLIT")
@@ -253,7 +253,7 @@ def main() -> None:
 
 def write(record: dict, path: Path) -> None:
     """Write JSON, whole or not at all."""
-    with whole_file(path) as part:
+    with write_atomically(path) as part:
         part.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{path}: the figures")
 

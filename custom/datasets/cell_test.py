@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mmdet.registry import DATASETS
 from custom.datasets.cell import CellDataset
 from custom.errors import InputError
 from custom.io.image import image_size
+from custom.io.json_file import read_json
 
 
 @DATASETS.register_module()
@@ -70,12 +70,7 @@ class CellTestDataset(CellDataset):
 def _read_list(path: str) -> list[dict]:
     """Read and check the list of test images."""
     remedy = "Use the test_image_name_to_ids.json of the release"
-    try:
-        rows = json.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise InputError(path, "the file does not exist", remedy) from None
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"not JSON ({error})", remedy) from None
+    rows = read_json(path, remedy)
     keys = {"file_name": str, "id": int, "height": int, "width": int}
     if not isinstance(rows, list) or not rows:
         raise InputError(path, "not a list of test images", remedy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,8 @@ import numpy as np
 
 from custom.datasets.stain import stain_clusters
 from custom.errors import InputError
+from custom.io.json_file import read_json, write_json
 from custom.io.names import TCGA_PATIENT
-from custom.io.whole_file import whole_file
 
 _NAME = re.compile(
     r"(?:(?P<share>random|stratified|grouped|stain)_(?P<train>\d+)-(?P<val>\d+)"
@@ -48,9 +47,8 @@ class Split:
     val: tuple[str, ...]
 
     def save(self, path: str | Path) -> None:
-        """Write the split as JSON, whole or not at all."""
-        with whole_file(path) as part:
-            part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write the split as JSON, atomically."""
+        write_json(asdict(self), path, indent=1)
 
     @classmethod
     def load(cls, path: str | Path) -> Split:
@@ -61,12 +59,7 @@ class Split:
                 twice.
         """
         remedy = "Write it again with tools/data/make_split.py"
-        try:
-            data = json.loads(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError(path, "the split file does not exist", remedy) from None
-        except (OSError, ValueError) as error:
-            raise InputError(path, f"not JSON ({error})", remedy) from None
+        data = read_json(path, remedy)
         try:
             split = cls(
                 name=str(data["name"]),

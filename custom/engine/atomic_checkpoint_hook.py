@@ -13,8 +13,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, EpochBasedTrainLoop
 
 from custom.engine.loop import BATCHES_DONE
+from custom.io.atomic import remove_parts, write_atomically
 from custom.io.checkpoint import check_written, read_checkpoint
-from custom.io.whole_file import remove_parts, whole_file
 
 # Not "val...": the log would show it as a figure.
 _VALIDATED = "last_validation"
@@ -37,7 +37,7 @@ class AtomicBackend(LocalBackend):
         Raises:
             InputError: It cannot be written. What was there before is still there.
         """
-        with whole_file(filepath) as part:
+        with write_atomically(filepath) as part:
             part.write_bytes(obj)
             check_written(part, filepath)
 
@@ -125,7 +125,7 @@ class AtomicCheckpointHook(CheckpointHook):
             **self.args,
         )
         if is_main_process():
-            with whole_file(Path(runner.work_dir, "last_checkpoint")) as part:
+            with write_atomically(Path(runner.work_dir, "last_checkpoint")) as part:
                 part.write_text(self.last_ckpt)
             self._remove_old(runner, name)
 

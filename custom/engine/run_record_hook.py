@@ -20,9 +20,9 @@ from mmengine.utils.dl_utils import collect_env
 
 from custom.datasets.splits import Split
 from custom.errors import InputError
+from custom.io.atomic import write_atomically
 from custom.io.checksums import file_checksum, file_checksums
 from custom.io.json_file import read_json, write_json
-from custom.io.whole_file import whole_file
 
 RUN, DATA, CHECKPOINTS = "run.json", "data.json", "checkpoints.json"
 CHANGES = "uncommitted.diff"
@@ -71,7 +71,7 @@ class RunRecordHook(Hook):
             _record_data(runner)
         git, changes = _git_state()
         if changes:
-            with whole_file(work_dir / CHANGES) as part:
+            with write_atomically(work_dir / CHANGES) as part:
                 part.write_text(changes)
         environment = collect_env()
         environment.pop("PyTorch compiling details", None)

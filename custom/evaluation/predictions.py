@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from custom.errors import InputError
-from custom.io.json_file import MAX_BYTES, write_json
+from custom.io.json_file import MAX_BYTES, parse_json, read_json, write_json
 from custom.structures.rle import as_rles, decode_runs, to_json
 
 FILE_NAME = "predictions.json"
@@ -217,20 +216,21 @@ def _find(path: Path) -> Path:
 def _read_json(path: Path) -> object:
     try:
         if not zipfile.is_zipfile(path):
-            return json.loads(path.read_text())
+            return read_json(path, _REMEDY)
         with zipfile.ZipFile(path) as archive:
             (entry,) = archive.infolist()
             if entry.file_size > MAX_BYTES:
                 raise InputError(path, "unpacked it is larger than 1 GiB", _REMEDY)
-            return json.loads(archive.read(entry))
+            data = archive.read(entry)
     except InputError:
         raise
     except (
-        *(OSError, ValueError, RecursionError, EOFError),
+        *(OSError, ValueError, EOFError),
         # Of zipfile: damaged, encrypted, or of a compression that it does not know.
         *(zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError),
     ) as error:
-        raise InputError(path, f"not JSON ({error})", _REMEDY) from None
+        raise InputError(path, f"not a zip of one file ({error})", _REMEDY) from None
+    return parse_json(data, path, _REMEDY)
 
 
 def _from_coco(data: dict, path: Path) -> Predictions:

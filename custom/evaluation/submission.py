@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from custom.errors import InputError
+from custom.io.atomic import write_atomically
 from custom.structures.rle import as_rles, to_json
 
 
@@ -72,36 +73,27 @@ class Submission(BaseMetric):
 def write_submission(
     entries: Sequence[dict], out_dir: str | Path, file_name: str = "test-results.json"
 ) -> Path:
-    """Write both files, each whole or not at all.
+    """Write both files atomically; returns the path of the zip.
 
     Args:
         entries: The list that becomes the JSON file.
         out_dir: Existing files of the two names are not overwritten.
         file_name: Of the JSON file.
 
-    Returns:
-        The path of the zip.
-
     Raises:
-        FileExistsError: ``out_dir`` holds a submission already.
+        InputError: ``out_dir`` holds a submission already, or cannot be written.
     """
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     targets = out_dir / file_name, out_dir / "submission.zip"
     for target in targets:
         if target.exists():
-            raise FileExistsError(f"{target} exists; choose another folder")
-    parts = [target.with_name(f".{target.name}.{os.getpid()}") for target in targets]
-    try:
-        parts[0].write_text(json.dumps(list(entries)))
-        with zipfile.ZipFile(parts[1], "w") as archive:
-            # No time of day in it: the same entries give the same bytes.
-            member = zipfile.ZipInfo(file_name)
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, parts[0].read_bytes(), zipfile.ZIP_DEFLATED)
-        for part, target in zip(parts, targets, strict=True):
-            os.replace(part, target)
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)
+            raise InputError(target, "it exists already", "Choose another folder")
+    text = json.dumps(list(entries))
+    with write_atomically(targets[0]) as part:
+        part.write_text(text)
+    with write_atomically(targets[1]) as part, zipfile.ZipFile(part, "w") as archive:
+        # No time of day in it: the same entries give the same bytes.
+        member = zipfile.ZipInfo(file_name)
+        member.external_attr = 0o644 << 16
+        archive.writestr(member, text, zipfile.ZIP_DEFLATED)
     return targets[1]

@@ -6,7 +6,6 @@ The definition of the format is at https://cocodataset.org/#format-data.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import Patch, from_rles, to_rles
 from custom.formats.polygons import fill, trace
 from custom.formats.sources import check_names
+from custom.io.atomic import write_atomically
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
 from custom.io.names import IGNORE, image_name
@@ -224,28 +224,26 @@ class CocoWriter:
         occur = Counter(name for record in records for name in record["written"])
         names = list(dict.fromkeys([*self.classes, *sorted(occur)]))
         numbers = {n: i for i, n in enumerate((n for n in names if n != IGNORE), 1)}
-        temporary = out / f".{ANNOTATIONS}.{os.getpid()}"
         images, total = [], 0
-        try:
-            with temporary.open("w") as file:
-                info = json.dumps({"description": "cells, written by MMCell"})
-                file.write(f'{{"info": {info}, "annotations": [')
-                for record in sorted(records, key=lambda record: record["name"]):
-                    part = json.loads((out / record["outputs"][0]).read_text())
-                    images.append(part["image"])
-                    for annotation in part["annotations"]:
-                        name = annotation.pop("category")
-                        # Evaluation looks at one class at a time: a region to ignore
-                        # belongs to each.
-                        for number in (
-                            numbers.values() if name == IGNORE else [numbers[name]]
-                        ):
-                            total += 1
-                            row = {"id": total, "category_id": number, **annotation}
-                            file.write(", " * (total > 1) + json.dumps(row))
-                categories = [{"id": i, "name": n} for n, i in numbers.items()]
-                file.write(f'], "categories": {json.dumps(categories)}')
-                file.write(f', "images": {json.dumps(images)}}}')
-            os.replace(temporary, out / ANNOTATIONS)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            write_atomically(out / ANNOTATIONS) as part,
+            part.open("w", encoding="utf-8") as file,
+        ):
+            info = json.dumps({"description": "cells, written by MMCell"})
+            file.write(f'{{"info": {info}, "annotations": [')
+            for record in sorted(records, key=lambda record: record["name"]):
+                image = read_json(out / record["outputs"][0])
+                images.append(image["image"])
+                for annotation in image["annotations"]:
+                    name = annotation.pop("category")
+                    # Evaluation looks at one class at a time: a region to ignore
+                    # belongs to each.
+                    for number in (
+                        numbers.values() if name == IGNORE else [numbers[name]]
+                    ):
+                        total += 1
+                        row = {"id": total, "category_id": number, **annotation}
+                        file.write(", " * (total > 1) + json.dumps(row))
+            categories = [{"id": i, "name": n} for n, i in numbers.items()]
+            file.write(f'], "categories": {json.dumps(categories)}')
+            file.write(f', "images": {json.dumps(images)}}}')

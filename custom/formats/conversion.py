@@ -10,7 +10,6 @@ a run, no image is there in part, and nothing is there that the manifest does no
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import multiprocessing
 import os
@@ -28,6 +27,7 @@ from typing import IO, Protocol
 from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.sources import SAFE_NAME, patient_of
+from custom.io.checksums import file_checksum
 from custom.io.names import IGNORE
 
 MANIFEST = "manifest.jsonl"
@@ -308,8 +308,4 @@ def _describe(path: Path, root: Path) -> dict:
 
 @lru_cache(maxsize=16)
 def _checksum(path: Path, size: int, changed: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
+    return file_checksum(path)

@@ -18,9 +18,9 @@ from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import paint
 from custom.formats.sources import check_names
+from custom.io.atomic import write_atomically
 from custom.io.image import TIFF_SUFFIXES, image_size, read_image, read_labels
 from custom.io.names import IGNORE
-from custom.io.whole_file import whole_file
 
 #: The classes of the course's task.
 CELL_CLASSES = ("class1", "class2", "class3", "class4")
@@ -121,7 +121,7 @@ class LayoutWriter:
         if not rows:
             return
         with (
-            whole_file(out / "patients.csv") as part,
+            write_atomically(out / "patients.csv") as part,
             part.open("w", newline="", encoding="utf-8") as file,
         ):
             csv.writer(file).writerows([("name", "patient"), *sorted(rows)])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,6 +23,7 @@ from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.patches import Patch, window
 from custom.formats.sources import check_names
+from custom.io.atomic import part_of
 from custom.io.image import image_size, read_bitmap, read_image
 from custom.io.names import IGNORE, IMAGE_SUFFIXES, NUCLEUS, files_below
 
@@ -81,7 +81,7 @@ def pack_mask_folder(
     target = Path(cache).expanduser() / key.hexdigest()[:32]
     if not target.is_dir():
         images = read_mask_folder(folder, size)
-        temporary = Path(f"{target}.{os.getpid()}.{threading.get_ident()}")
+        temporary = part_of(target)
         try:
             temporary.mkdir(parents=True)
             for number, image in enumerate(images, 1):

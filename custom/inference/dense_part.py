@@ -11,7 +11,7 @@ from mmdet.models.detectors import TwoStageDetector
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 
 _OPSET = 17
 
@@ -55,7 +55,7 @@ def write_onnx(path: str | Path, detector: TwoStageDetector) -> None:
     """
     part = DensePart(detector).eval()
     image = torch.zeros(1, len(detector.data_preprocessor.mean), 128, 128)
-    with torch.no_grad(), whole_file(path) as file:
+    with torch.no_grad(), write_atomically(path) as file:
         levels = range(len(part(image)) // 3)
         names = [f"{k}{i}" for k in ("features", "scores", "deltas") for i in levels]
         axes = {name: {0: "n", 2: f"h_{name}", 3: f"w_{name}"} for name in names}

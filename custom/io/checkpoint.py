@@ -15,7 +15,7 @@ from mmengine.logging import HistoryBuffer
 from numpy._core import multiarray
 
 from custom.errors import InputError
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 
 _STATISTICS = ("min", "max", "current", "mean")
 
@@ -102,7 +102,7 @@ def write_checkpoint(path: str | Path, data: Any) -> None:
     Raises:
         InputError: The file cannot be written. What was there before is still there.
     """
-    with whole_file(path) as part:
+    with write_atomically(path) as part:
         torch.save(data, part)
         check_written(part, path)
 

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 
 from custom.engine.preemption_hook import EXIT_CODE, SIGNALS
 from custom.errors import InputError
-from custom.io import whole_file as whole_file_module
+from custom.io import atomic
 from custom.io.checkpoint import is_whole, read_checkpoint
 from tests.reliability.states import differences
 from tests.toy_run import runner
@@ -211,7 +211,7 @@ def test_later_checkpoints_of_a_run_that_went_back_stay(tmp_path):
 
 
 def test_what_a_killed_process_left_beside_is_removed(tmp_path):
-    (tmp_path / ".123.iter_4.pth").write_bytes(b"half")
+    (tmp_path / ".iter_4.pth.0123456789abcdef.mmcell-part").write_bytes(b"half")
     (tmp_path / ".keep").touch()
     runner(tmp_path).train()
     assert [path.name for path in tmp_path.glob(".*")] == [".keep"]
@@ -219,7 +219,7 @@ def test_what_a_killed_process_left_beside_is_removed(tmp_path):
 
 def refuse_to_flush(monkeypatch, code: int, after: int) -> None:
     """The file system gives an error at one of the files that are written."""
-    flush, calls = whole_file_module._flush, []
+    flush, calls = atomic._flush, []
 
     def failing(path: Path) -> None:
         calls.append(path)
@@ -227,7 +227,7 @@ def refuse_to_flush(monkeypatch, code: int, after: int) -> None:
             raise OSError(code, os.strerror(code), str(path))
         flush(path)
 
-    monkeypatch.setattr(whole_file_module, "_flush", failing)
+    monkeypatch.setattr(atomic, "_flush", failing)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from custom.engine.model_budget_hook import count_parameters
 from custom.errors import run_tool
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -396,7 +396,7 @@ def main() -> None:
     args = parser.parse_args()
     files = config_files()
     text = write([describe(path) for path in tqdm(files, unit="config")])
-    with whole_file(args.out) as part:
+    with write_atomically(args.out) as part:
         part.write_text(text)
     print(f"{args.out}: {len(files)} configs")
 

@@ -26,7 +26,7 @@ from tqdm import trange
 
 from custom.engine import draw_contours
 from custom.errors import InputError, run_tool
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 
 
 def draw(sample: dict, palette: list) -> np.ndarray:
@@ -94,8 +94,8 @@ def main() -> None:
         ncols=len(classes),
         frameon=False,
     )
-    with whole_file(args.out) as part:
-        figure.savefig(part, dpi=110)
+    with write_atomically(args.out) as part:
+        figure.savefig(part, dpi=110, format=args.out.suffix[1:] or "png")
     print(f"{args.out}: {args.count} training samples after augmentation")
 
 

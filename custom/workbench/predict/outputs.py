@@ -14,8 +14,8 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
+from custom.io.atomic import write_atomically
 from custom.io.label_tiff import label_dtype, write_label_tiff
-from custom.io.whole_file import whole_file
 
 KINDS = ("overlay", "labels", "geojson", "coco", "csv", "parquet")
 
@@ -92,9 +92,10 @@ def write_files(
     if kind == "labels":
         _write_labels(found, files)
         return files
-    with whole_file(files[0]) as part:
+    with write_atomically(files[0]) as part:
         if kind == "overlay":
-            cv2.imwrite(str(part), cv2.cvtColor(found.overlay(), cv2.COLOR_RGB2BGR))
+            bgr = cv2.cvtColor(found.overlay(), cv2.COLOR_RGB2BGR)
+            part.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
         elif kind == "geojson":
             head = {"type": "FeatureCollection"}
             _write_rows(part, head, "features", found.features())
@@ -120,7 +121,7 @@ def _write_labels(found: Segmentation, files: list[Path]) -> None:
         *((partial(found.label_rows, name=n), numbers) for n in found.class_names),
     ]
     for path, (read, dtype) in zip(files, rows, strict=True):
-        with whole_file(path) as part:
+        with write_atomically(path) as part:
             write_label_tiff(part, read, found.size, dtype, found.mpp)
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from custom.errors import InputError
+from custom.io.atomic import remove_parts, write_atomically
 from custom.io.image_inputs import ImageInput
 from custom.io.json_file import read_json, write_json
-from custom.io.whole_file import remove_parts, whole_file
 from custom.workbench.predict.outputs import files_of
 
 SETTINGS = "predict.json"
@@ -129,7 +129,7 @@ class ResultFolder:
                 return
             rows = found
             with (
-                whole_file(self.root / SUMMARY) as part,
+                write_atomically(self.root / SUMMARY) as part,
                 part.open("w", newline="") as f,
             ):
                 writer = csv.DictWriter(f, list(rows[0]))

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from custom.errors import InputError
-from custom.io.whole_file import whole_file
+from custom.io.atomic import write_atomically
 from custom.workbench.report.theme import PLOTLY_TEMPLATES
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -108,5 +108,5 @@ def write_page(html: str, path: str | Path) -> None:
     """
     path = Path(path)
     guard_page(path)
-    with whole_file(path) as part:
+    with write_atomically(path) as part:
         part.write_text(html, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mmengine.config import Config
 
 from custom.errors import InputError
 from custom.evaluation.predictions import FILE_NAME
+from custom.io import json_file
 
 
 @dataclass
@@ -48,12 +48,9 @@ def read_json(path: Path) -> dict | None:
     Raises:
         InputError: It is no JSON object.
     """
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"not JSON ({error})", "Remove or repair it") from None
+    data = json_file.read_json(path, "Remove or repair it")
     if not isinstance(data, dict):
         raise InputError(path, "not a JSON object", "Remove or repair it")
     return data
