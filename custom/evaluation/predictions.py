@@ -229,7 +229,7 @@ def _read_json(path: Path) -> object:
         # Of zipfile: damaged, encrypted, or of a compression that it does not know.
         *(zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError),
     ) as error:
-        raise InputError(path, f"not a zip of one file ({error})", _REMEDY) from None
+        raise InputError(path, f"not JSON ({error})", _REMEDY) from None
     return parse_json(data, path, _REMEDY)
 
 
