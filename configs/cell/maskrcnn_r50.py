@@ -2,7 +2,7 @@
 #
 #   python tools/train.py configs/cell/maskrcnn_r50.py
 _base_ = [
-    '../_base_/models/maskrcnn_r50_cell.py',
+    '../_base_/models/mask-rcnn_r50_fpn_cell.py',
     '../_base_/datasets/cell.py',
     '../_base_/schedules/adamw_36e.py',
     '../_base_/runtime.py',

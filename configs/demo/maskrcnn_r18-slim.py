@@ -1,7 +1,7 @@
 # The four-class task in minutes on two CPU cores: 256² crops, 300 iterations.
 # About half a second per step of two images; `make demo` trains it.
 _base_ = [
-    '../_base_/models/maskrcnn_r18-slim.py',
+    '../_base_/models/mask-rcnn_r18-slim_fpn_cell.py',
     '../_base_/datasets/cell.py',
     '../_base_/schedules/adamw_300i.py',
     '../_base_/runtime_iters.py',

@@ -1,6 +1,6 @@
 # The 2021 task in minutes on two CPU cores: 256² crops, 300 iterations.
 _base_ = [
-    '../_base_/models/maskrcnn_r18-slim.py',
+    '../_base_/models/mask-rcnn_r18-slim_fpn_cell.py',
     '../_base_/datasets/nuclei2021.py',
     '../_base_/schedules/adamw_300i.py',
     '../_base_/runtime_iters.py',

@@ -18,7 +18,7 @@ from custom.structures import LabelMasks
 from tests.configs.test_all_configs import CONFIGS, shrink
 
 CELL = CONFIGS / "cell"
-CHAMPION = CELL / "champion/cascade_convnextv2-b.py"
+CHAMPION = CELL / "champion/cascade-mask-rcnn_convnextv2-b_fpn_36e.py"
 TRAIN = "train_dataloader.dataset"
 # What each ablation changes in the front door.
 CHANGES = {
@@ -87,11 +87,14 @@ def test_an_ablation_changes_one_thing(name):
 
 def test_every_ablation_is_in_the_list():
     names = {path.stem for path in (CELL / "ablations").glob("*.py")}
-    assert names == {f"maskrcnn_r50_{n}" for n in CHANGES} | {"cascade-maskrcnn_r50"}
+    assert names == {f"maskrcnn_r50_{n}" for n in CHANGES} | {
+        "cascade-mask-rcnn_r50",
+        "maskrcnn_convnextv2-b",
+    }
 
 
 def test_the_cascade_is_the_stock_one_but_for_cells():
-    found = load("ablations/cascade-maskrcnn_r50").model
+    found = load("ablations/cascade-mask-rcnn_r50").model
     stock = get_config("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py").model
     for head in stock.roi_head.bbox_head:
         head.num_classes = 4
@@ -114,8 +117,8 @@ def test_the_cascade_is_the_stock_one_but_for_cells():
 
 def test_the_champion_has_every_ingredient():
     cfg, cascade = (
-        load("champion/cascade_convnextv2-b"),
-        load("ablations/cascade-maskrcnn_r50"),
+        load("champion/cascade-mask-rcnn_convnextv2-b_fpn_36e"),
+        load("ablations/cascade-mask-rcnn_r50"),
     )
     mixed = cfg.train_dataloader.dataset
     balanced, cells = mixed.dataset, mixed.dataset.dataset
@@ -142,7 +145,7 @@ def test_the_champion_has_every_ingredient():
     assert min(weights[2:]) > max(weights[:2])
     assert cfg.custom_hooks[-1].type == "EMAHook"
     assert cfg.model.roi_head == cascade.model.roi_head
-    tiles = load("champion/cascade_convnextv2-b_tiles")
+    tiles = load("champion/cascade-mask-rcnn_convnextv2-b_fpn_36e_tiles")
     assert differences(cfg, tiles) == CHANGES["tiles"]
 
 
@@ -160,7 +163,7 @@ def test_the_champion_is_within_the_courses_limit():
 def cascade(tiny_root, monkeypatch) -> Config:
     monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
     monkeypatch.setenv("CELL_LABEL_CACHE", str(tiny_root.parent / "cache"))
-    cfg = Config.fromfile(CELL / "ablations/cascade-maskrcnn_r50.py")
+    cfg = Config.fromfile(CELL / "ablations/cascade-mask-rcnn_r50.py")
     init_default_scope(cfg.default_scope)
     shrink(cfg)
     return cfg

@@ -11,7 +11,7 @@ from custom.evaluation.submission import write_submission
     ("config", "name"),
     [
         ("cell/maskrcnn_r50.py", "test-results.json"),
-        ("nuclei/maskrcnn_r50_nuclei.py", "answer.json"),
+        ("cell/maskrcnn_r50_nuclei2021.py", "answer.json"),
     ],
 )
 def test_each_task_has_its_file_name(config, name, repo, tmp_path):

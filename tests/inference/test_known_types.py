@@ -13,11 +13,11 @@ from custom.inference.known_types import FORBIDDEN_KEYS, check_types
 
 CONFIGS = (
     "configs/demo/maskrcnn_r18-slim_tiles.py",
-    "configs/cell/champion/cascade_convnextv2-b.py",
-    "configs/cell/001_convnext/maskrcnn_effnetv2-m_cosine-20e.py",
-    "configs/cell/002_light/maskrcnn-v2_r50_gray.py",
-    "configs/cell/003_dc5/maskrcnn_r50-dc5_adagrad-225e.py",
-    "configs/nuclei/maskrcnn_r50_nuclei.py",
+    "configs/cell/champion/cascade-mask-rcnn_convnextv2-b_fpn_36e.py",
+    "configs/reproductions/torchvision-convnext/mask-rcnn_efficientnetv2-m_fpn_20e.py",
+    "configs/reproductions/torchvision-light/mask-rcnn-v2_r50_fpn_50e_gray.py",
+    "configs/reproductions/detectron2-dc5/mask-rcnn_r50-dc5_225e.py",
+    "configs/cell/maskrcnn_r50_nuclei2021.py",
 )
 
 

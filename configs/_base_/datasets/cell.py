@@ -3,10 +3,8 @@
 # The data root is set here, once for every config: the environment variable
 # CELL_DATA_ROOT, or data/hw3. The split likewise: CELL_SPLIT, a .json file or the
 # name of a rule (custom/datasets/splits.py).
-import os
-
-data_root = os.environ.get('CELL_DATA_ROOT', 'data/hw3')
-split = os.environ.get('CELL_SPLIT', 'stratified_80-20_seed42')
+data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
+split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
 load_masks = dict(type='LoadLabelMasks')
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(

@@ -1,16 +1,14 @@
 # The single-class task of 2021: as the four-class task, on other data.
 #
 # Data root and split: the environment variables NUCLEI_DATA_ROOT and NUCLEI_SPLIT.
-import os
-
 _base_ = './cell.py'
 
-data_root = os.environ.get('NUCLEI_DATA_ROOT', 'data/nuclei2021')
+data_root = '{{$NUCLEI_DATA_ROOT:data/nuclei2021}}'
 nuclei = dict(
     type='NucleiDataset',
     data_root=data_root,
-    split=os.environ.get('NUCLEI_SPLIT', 'random_80-20_seed42'),
-    cache_dir=os.environ.get('CELL_LABEL_CACHE', '~/.cache/mmcell/labels'))
+    split='{{$NUCLEI_SPLIT:random_80-20_seed42}}',
+    cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
 train_dataloader = dict(dataset=nuclei)
 val_dataloader = dict(dataset=nuclei)
 test_dataloader = val_dataloader

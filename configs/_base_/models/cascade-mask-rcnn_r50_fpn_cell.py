@@ -1,0 +1,18 @@
+# Cascade Mask R-CNN R50-FPN with the settings of mask-rcnn_r50_fpn_cell.py.
+_base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            checkpoint='https://download.pytorch.org/models/'
+            'resnet50-0676ba61.pth')),
+    rpn_head=dict(anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_head=[
+            dict(head, num_classes=4)
+            for head in _base_.model.roi_head.bbox_head
+        ],
+        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    test_cfg=dict(
+        rpn=dict(nms_pre=2000, max_per_img=2000),
+        rcnn=dict(score_thr=0.01, max_per_img=1000)))

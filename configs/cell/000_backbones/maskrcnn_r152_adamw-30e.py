@@ -1,8 +1,0 @@
-# Report 000 with ResNet-152.
-_base_ = './maskrcnn_r50_adamw-30e.py'
-
-model = dict(
-    backbone=dict(
-        depth=152, init_cfg=dict(checkpoint='torchvision://resnet152')))
-
-report = [dict(number='000', table='backbones without a curve', row='ResNet152')]

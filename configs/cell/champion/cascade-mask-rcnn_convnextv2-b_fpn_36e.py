@@ -1,0 +1,38 @@
+# The champion: Cascade Mask R-CNN, ConvNeXt V2-B, and all that was reported to help.
+# docs/champion.md says what each part is for and what has been measured.
+#
+#   python tools/train.py configs/cell/champion/cascade-mask-rcnn_convnextv2-b_fpn_36e.py --amp
+_base_ = [
+    '../ablations/cascade-mask-rcnn_r50.py',
+    '../../_base_/models/convnextv2-b.py',
+    '../../_base_/datasets/ingredients.py',
+]
+
+model = dict(
+    backbone=dict(_delete_=True, **_base_.convnextv2_b),
+    neck=dict(in_channels=_base_.convnextv2_b_channels),
+    rpn_head=dict(anchor_generator=dict(scales=[2, 3], ratios=[1.0])),
+    test_cfg=dict(rcnn=dict(score_thr=0.001)))
+
+# Load, scale, crop, turn; then paste, jitter, pack.
+own_pipeline = [
+    _base_.dihedral if step['type'] == 'RandomFlip' else step
+    for step in _base_.train_pipeline[:-1]
+]
+mixed_pipeline = [
+    _base_.copy_paste_rare,
+    _base_.drop_empty_boxes,
+    _base_.hed_jitter,
+    _base_.train_pipeline[-1],
+]
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='MultiImageMixDataset',
+        dataset=dict(
+            type='ClassBalancedDataset',
+            oversample_thr=_base_.oversample_thr,
+            dataset=dict(
+                _base_.train_dataloader.dataset, pipeline=own_pipeline)),
+        pipeline=mixed_pipeline))
+custom_hooks = [*_base_.custom_hooks, _base_.ema]

@@ -1,0 +1,18 @@
+# Whole images as torchvision resizes them: the shorter side becomes 800 pixels unless
+# the longer one would exceed 1333. No augmentation.
+_base_ = '../../../_base_/datasets/cell.py'
+
+resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+train_pipeline = [
+    dict(type='LoadCellImage'),
+    _base_.load_masks,
+    resize,
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [dict(type='LoadCellImage'), resize, _base_.test_pipeline[-1]]
+val_pipeline = [*test_pipeline[:-1], _base_.load_masks, test_pipeline[-1]]
+
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+test_dataloader = val_dataloader
+submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))
