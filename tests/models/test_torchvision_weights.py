@@ -17,7 +17,8 @@ NEW = ("fc_cls", "fc_reg", "upsample", "conv_logits")  # made anew for other cla
 @pytest.fixture(scope="module")
 def cfg(repo) -> Config:
     init_default_scope("mmdet")
-    return Config.fromfile(repo / "configs/reproductions/torchvision-light/mask-rcnn-v2_r50_fpn_50e.py")
+    path = "configs/reproductions/torchvision-light/mask-rcnn-v2_r50_fpn_50e.py"
+    return Config.fromfile(repo / path)
 
 
 @pytest.fixture(scope="module")
