@@ -8,7 +8,7 @@ import numpy as np
 
 _TISSUE = 0.3  # summed absorbance; glass is below
 _FEWEST = 100  # tissue pixels that a judgement needs
-_DARK_FIELD = 64  # a median brightness below it is fluorescence
+DARK_FIELD = 64  # a median brightness below it is fluorescence
 _GRAY = 1e-3  # a spread of the red shift below it is a gray image
 _SAMPLED = 40_000  # pixels that are looked at
 _MARGIN = 0.15
@@ -81,7 +81,7 @@ def channel_order_of(
     shift = (density[..., 0] - density[..., 2]) / (darkness + 0.05)
     if (
         tissue.sum() < _FEWEST
-        or np.median(image.max(2)) < _DARK_FIELD
+        or np.median(image.max(2)) < DARK_FIELD
         or shift[tissue].std() < _GRAY
     ):
         return ChannelOrder("unclear", 0.0)

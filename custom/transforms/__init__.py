@@ -1,12 +1,9 @@
-"""Loading and augmentation."""
+"""Loading and augmentation of images and of label images."""
 
-from custom.transforms.label_copy_paste import LabelCopyPaste
-from custom.transforms.load_cell_image import LoadCellImage
-from custom.transforms.load_label_masks import LoadLabelMasks, ToBitmapMasks
-from custom.transforms.random_dihedral import RandomDihedral
-from custom.transforms.random_hed_jitter import RandomHEDJitter
-from custom.transforms.random_saturation import RandomSaturation
-from custom.transforms.random_scale import RandomScale
+from custom.transforms.colour import RandomHEDJitter, RandomSaturation, StainNormalize
+from custom.transforms.copy_paste import LabelCopyPaste
+from custom.transforms.geometry import RandomDihedral, RandomScale
+from custom.transforms.loading import LoadCellImage, LoadLabelMasks, ToBitmapMasks
 
 __all__ = [
     "LabelCopyPaste",
@@ -16,5 +13,6 @@ __all__ = [
     "RandomHEDJitter",
     "RandomSaturation",
     "RandomScale",
+    "StainNormalize",
     "ToBitmapMasks",
 ]

@@ -22,7 +22,7 @@ from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
-from custom.transforms.label_masks import read_label_masks
+from custom.transforms.loading import read_label_masks
 from custom.workbench.report import chart, render, write_page
 from tests.browser import browser, complaints, prefer, requests
 from tools.report import analyse_run, comparison_page, read_run, run_page

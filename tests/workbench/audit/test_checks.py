@@ -9,7 +9,7 @@ import pytest
 from custom.datasets import CellDataset
 from custom.io.image import read_image
 from custom.structures import LabelMasks
-from custom.transforms.label_masks import read_label_masks
+from custom.transforms.loading import read_label_masks
 from custom.workbench.audit.checks import KINDS, Facts, color_shift, findings, inspect
 
 CLASSES = ("class1", "class2")

@@ -1,4 +1,4 @@
-"""Turning and mirroring images."""
+"""Random flips, rotations and scales."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
+from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import autocast_box_type
 
@@ -17,10 +18,10 @@ from custom.structures.dihedral import DIHEDRAL
 class RandomDihedral(BaseTransform):
     """Apply one of the eight flips and rotations by right angles, exactly.
 
-    No pixel is interpolated. Works on ``img``, ``gt_bboxes`` and ``gt_masks`` (label
-    images); updates ``img_shape`` and adds ``dihedral``, the name of what was done.
-    ``scale_factor`` stays that of the image before. For training all eight are
-    equally likely; a view of test-time augmentation has a list of one.
+    No pixel is interpolated. Turns ``img``, ``gt_bboxes`` and ``gt_masks`` (label
+    images), updates ``img_shape`` and adds ``dihedral``, the name of the operation.
+    ``scale_factor`` keeps the factors of the axes before the rotation. For training
+    all eight are equally likely; a view of test-time augmentation has a list of one.
 
     Args:
         elements: Names to choose from, see :data:`custom.structures.dihedral.DIHEDRAL`.
@@ -55,3 +56,29 @@ class RandomDihedral(BaseTransform):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(elements={self.elements})"
+
+
+@TRANSFORMS.register_module()
+class RandomScale(Resize):
+    """Resize image, boxes and masks by a random factor.
+
+    The stock ``RandomResize`` brings every image to about one size, which magnifies a
+    region of 33 pixels thirty times. A pixel of a microscope has a known size: a factor
+    changes the size of cells by at most that factor.
+
+    Args:
+        factor_range: (low, high), the factor is drawn uniformly between them.
+    """
+
+    def __init__(self, factor_range: tuple[float, float], **kwargs) -> None:
+        super().__init__(scale_factor=1.0, keep_ratio=True, **kwargs)
+        self.factor_range = factor_range
+
+    @cache_randomness
+    def _draw(self) -> float:
+        return float(np.random.uniform(*self.factor_range))
+
+    def transform(self, results: dict) -> dict:
+        """Resize image, boxes and masks."""
+        self.scale_factor = self._draw()
+        return super().transform(results)

@@ -1,12 +1,17 @@
+"""Colours against scikit-image, detectron2 and torchstain."""
+
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmdet.registry import TRANSFORMS
 from skimage.color import hed2rgb, rgb2hed
 
-from custom.transforms import RandomHEDJitter
-from custom.transforms.random_hed_jitter import jitter
+from custom.transforms import RandomHEDJitter, RandomSaturation, StainNormalize
+from custom.transforms.colour import jitter
+from custom.workbench.synthetic import draw_tile
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 
@@ -57,3 +62,51 @@ def test_draws_each_stain_anew_within_the_limits_and_keeps_its_input():
     assert abs(np.corrcoef(alphas.T) - np.eye(3)).max() < 0.3
     transform({"img": IMAGE})
     np.testing.assert_array_equal(IMAGE, before)
+
+
+def detectron2(rgb: np.ndarray, weight: float) -> np.ndarray:
+    """RandomSaturation and BlendTransform of detectron2 0.6."""
+    gray = rgb.dot([0.299, 0.587, 0.114])[:, :, np.newaxis]
+    return np.clip((1 - weight) * gray + weight * rgb, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 2.0, 10.0])
+def test_saturation_equals_detectron2_on_rgb(weight):
+    results = RandomSaturation((weight, weight))({"img": IMAGE.copy()})
+    wanted = detectron2(IMAGE[..., ::-1].astype(np.float32), weight)[..., ::-1]
+    # Sums in another order may fall on the other side of an integer.
+    assert np.abs(results["img"].astype(int) - wanted).max() <= 1
+    assert (results["img"] != wanted).mean() < 0.01
+
+
+def test_saturation_is_near_the_stock_transform_in_its_range():
+    stock = TRANSFORMS.build({"type": "Color", "min_mag": 1.5, "max_mag": 1.5})
+    wanted = stock({"img": IMAGE.copy()})["img"].astype(int)
+    found = RandomSaturation((1.5, 1.5))({"img": IMAGE.copy()})["img"]
+    assert np.abs(found - wanted).max() <= 1
+
+
+def test_saturation_is_drawn_anew_and_keeps_its_input():
+    transform, before = RandomSaturation((0.5, 2.0)), IMAGE.copy()
+    np.random.seed(0)
+    first, second = (transform({"img": IMAGE})["img"] for _ in range(2))
+    assert (first != second).any()
+    np.testing.assert_array_equal(IMAGE, before)
+
+
+def test_stains_become_alike():
+    """Two tiles of other stains have colours that differ less afterwards."""
+    tiles = [draw_tile(np.random.default_rng(seed))[0][..., ::-1] for seed in (1, 4)]
+    found = [StainNormalize()({"img": tile.copy()})["img"] for tile in tiles]
+    before, after = (
+        np.abs(np.subtract(*(image.mean((0, 1)) for image in images))).max()
+        for images in (tiles, found)
+    )
+    assert after < 0.7 * before
+    assert all(image.dtype == np.uint8 and image.flags.c_contiguous for image in found)
+
+
+@pytest.mark.parametrize("value", [0, 250])
+def test_an_image_without_tissue_keeps_its_colours(value):
+    image = np.full((40, 40, 3), value, np.uint8)
+    np.testing.assert_array_equal(StainNormalize()({"img": image})["img"], image)

@@ -17,12 +17,12 @@ class LabelCopyPaste(CopyPaste):
     """:class:`mmdet.CopyPaste` for :class:`LabelMasks`, at the cost of the pixels.
 
     The options, the random draws and the result are the stock transform's (Ghiasi et
-    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), but for three
-    things: the image keeps its dtype, where the stock one becomes int64; the source is
-    never one beyond the last image, which the stock draw allows; and the images may
-    have different sizes. Then the source lies at a random place of the destination,
-    and only instances that are whole in both are pasted. Masks of any other type go
-    the stock way.
+    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), but for four
+    things: regions to ignore are never pasted; the image keeps its dtype, where the
+    stock one becomes int64; the source is never one beyond the last image, which the
+    stock draw allows; and the images may have different sizes. Then the source lies at
+    a random place of the destination, and only instances that are whole in both are
+    pasted. Masks of any other type go the stock way.
 
     Args:
         class_weights: The weight of each class when instances are selected from the
@@ -44,9 +44,13 @@ class LabelCopyPaste(CopyPaste):
     def transform(self, results: dict) -> dict:
         """Paste instances of ``mix_results`` into the image."""
         size = results["img"].shape[:2]
+        cells = [
+            _pick(dict(source), ~source["gt_ignore_flags"])
+            for source in results["mix_results"]
+        ]
         results["mix_results"] = [
             self._fit(source, size) if _is_of_other_size(source, size) else source
-            for source in results["mix_results"]
+            for source in cells
         ]
         return super().transform(results)
 
@@ -133,7 +137,8 @@ def _is_of_other_size(results: dict, size: tuple[int, int]) -> bool:
 def _pick(results: dict, selected: np.ndarray) -> dict:
     """Keep some instances, given by number or by a flag for each."""
     for key in ("gt_bboxes", "gt_bboxes_labels", "gt_masks", "gt_ignore_flags"):
-        results[key] = results[key][selected]
+        if key in results:
+            results[key] = results[key][selected]
     return results
 
 

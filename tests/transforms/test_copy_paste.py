@@ -25,7 +25,10 @@ def pair(seed: int, size: tuple[int, int], counts: tuple[int, int], stock: bool)
     rng = np.random.default_rng(seed)
     first, second = (random_masks(rng, size, n, planes=2) for n in counts)
     results = make_results(first, stock, seed)
-    results["mix_results"] = [make_results(second, stock, seed + 1)]
+    source = make_results(second, stock, seed + 1)
+    # The stock transform pastes regions to ignore.
+    source["gt_ignore_flags"][:] = False
+    results["mix_results"] = [source]
     return results
 
 
@@ -90,7 +93,10 @@ def test_between_sizes_instances_are_pasted_whole_at_one_shift(seed, sizes):
     above = random_masks(rng, sizes[2:], 6).renumber()
     above = above[above.areas > 0]
     results = make_results(LabelMasks(np.zeros((1, *size), np.int32), [], []), False)
-    source = make_results(above, False)
+    source = {
+        **make_results(above, False),
+        "gt_ignore_flags": np.zeros(len(above), bool),
+    }
     # A pixel of the source tells where it is and whose.
     source["img"] = np.stack([*np.indices(sizes[2:]), above.planes[0]], -1)
     source["img"] = source["img"].astype(np.uint8)
@@ -149,6 +155,24 @@ def test_a_class_of_weight_zero_is_never_pasted(labels):
     assert pasted == set(labels) - {0}
 
 
+@pytest.mark.parametrize("weights", [None, (1, 9)])
+def test_regions_to_ignore_are_never_pasted(weights):
+    """Their label -1 must not read the weight of the last class."""
+    rng, pasted = np.random.default_rng(0), 0
+    for seed in range(20):
+        results = make_results(random_masks(rng, (20, 20), 0), False)
+        source = make_results(random_masks(rng, (20, 20), 4), False)
+        source["gt_ignore_flags"] = np.array([False, False, False, True])
+        source["gt_bboxes_labels"] = np.array([0, 0, 1, -1])
+        results["mix_results"] = [source]
+        np.random.seed(seed)
+        found = LabelCopyPaste(weights).transform(results)
+        assert not found["gt_ignore_flags"].any()
+        assert -1 not in found["gt_bboxes_labels"]
+        pasted += len(found["gt_masks"])
+    assert pasted
+
+
 def test_the_source_is_an_image_of_the_data_set():
     # The stock draw includes the number of images.
     transform = LabelCopyPaste()
@@ -179,8 +203,7 @@ def test_instances_of_one_class_that_overlap_stay_whole():
     below = LabelMasks(np.full((1, 10, 10), 5, np.int32), [0], [5])
     results = make_results(below, False)
     results["mix_results"] = [make_results(source, False)]
-    masks = LabelCopyPaste(selected=False, mask_occluded_thr=1).transform(results)[
-        "gt_masks"
-    ]
+    found = LabelCopyPaste(selected=False, mask_occluded_thr=1).transform(results)
+    masks = found["gt_masks"]
     np.testing.assert_array_equal(to_bitmaps(masks[1:]).masks, source.to_ndarray())
     assert masks.areas.tolist() == [72, 16, 16]
