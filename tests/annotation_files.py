@@ -19,11 +19,9 @@ from skimage.measure import find_contours
 from custom.formats.annotated import Source
 from custom.formats.aperio_xml import find_monusac, find_monuseg
 from custom.formats.coco import find_coco
+from custom.formats.folders import find_labels, find_layout, find_mask_folders
 from custom.formats.geojson import find_geojson
 from custom.formats.instance_maps import find_instance_maps
-from custom.formats.label_folder import find_labels
-from custom.formats.layout import find_layout
-from custom.formats.mask_folder import find_mask_folders
 
 SIZE = 24, 31
 RGB = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)

@@ -26,7 +26,7 @@ import tifffile
 from custom.errors import InputError
 from custom.formats.annotated import Source
 from custom.formats.conversion import convert
-from custom.formats.layout import LayoutWriter
+from custom.formats.folders import LayoutWriter
 from custom.io.image import read_image
 from tests.annotation_files import RGB, SOURCES, write_png
 

@@ -13,8 +13,8 @@ from mmdet.registry import DATASETS
 
 from custom.datasets.cell import PALETTE, CellDataset
 from custom.errors import InputError
-from custom.formats.mask_folder import pack_mask_folder
 from custom.io.image import check_labels, image_size
+from custom.io.mask_folder import pack_mask_folder
 
 
 @DATASETS.register_module()
@@ -28,7 +28,7 @@ class NucleiDataset(CellDataset):
 
     Args:
         cache_dir: Folder of the label images, see
-            :func:`custom.formats.mask_folder.pack_mask_folder`; empty for one that is
+            :func:`custom.io.mask_folder.pack_mask_folder`; empty for one that is
             removed when the process ends.
     """
 

@@ -1,18 +1,26 @@
-"""One image with its instances: what every reader gives and every writer takes."""
+"""Images with their instances, and where they are found.
+
+Every reader gives :class:`Annotated` images and every writer takes them.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.patches import Patch, from_labels
 from custom.io.image import MAX_INSTANCES, check_size
+from custom.io.names import IMAGE_SUFFIXES, TCGA_PATIENT, files_below, image_name
+from custom.structures.box_masks import BoxMasks
 
+# A name becomes that of files and folders: nothing hidden and no way out of them.
+SAFE_NAME = re.compile(r"[\w(][\w .()+=,#@-]*")
 # Boxes of the instances may cover the image this often, or a small file could ask for
 # any amount of memory.
 _MAX_COVER = 64
@@ -27,43 +35,67 @@ class Annotated:
         source: The file that is named when something is wrong.
         size: (H, W) of the image.
         read_image: Reads its pixels, (H, W, 3) uint8 RGB, when a writer wants them.
+
+    Attributes:
+        masks: N masks, none of them empty; they may overlap.
+        classes: The name of the class of each.
+        dropped: What was left out, by reason.
+        facts: What the source says besides, such as ``microns_per_pixel``.
     """
 
     source: Path
     size: tuple[int, int]
     read_image: Callable[[], np.ndarray]
-    #: The instances and the name of the class of each.
-    patches: list[Patch] = field(default_factory=list)
+    masks: BoxMasks = field(init=False)
     classes: list[str] = field(default_factory=list)
-    #: What was left out, by reason.
     dropped: Counter = field(default_factory=Counter)
-    #: What the source says besides, such as ``microns_per_pixel`` or ``patient``.
     facts: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_size(self.source, *self.size)
-        self._cover = 0
+        self.masks = BoxMasks.from_patches([], self.size)
 
-    def add(self, name: str, patch: Patch | None) -> None:
-        """Add an instance; an empty one is counted and left out.
+    def extend(self, instances: Iterable[tuple[str, BoxMasks]]) -> None:
+        """Add masks; empty ones are counted and left out.
+
+        Args:
+            instances: A class and masks of it.
 
         Raises:
             InputError: There are too many for an image of this size.
         """
-        if patch is None:
-            self.dropped["covers no pixel of the image"] += 1
-            return
-        self._cover += patch[2].size
+        parts = [self.masks]
         limit = max(_MAX_COVER * self.size[0] * self.size[1], _COVER_FLOOR)
-        if len(self.patches) == MAX_INSTANCES or self._cover > limit:
+        cover = 0
+        for name, masks in instances:
+            areas = np.prod(masks.windows[:, 2:] - masks.windows[:, :2], axis=1)
+            if empty := int((areas == 0).sum()):
+                self.dropped["covers no pixel of the image"] += empty
+                masks = masks[areas > 0]
+            cover += int(areas.sum())
+            self.classes += [name] * len(masks)
+            if len(self.classes) > MAX_INSTANCES or cover > limit:
+                raise InputError(
+                    self.source,
+                    f"{len(self.classes)} instances or more, too many or too large "
+                    f"for an image of {self.size[0]}x{self.size[1]} pixels",
+                    "Do image and annotation belong together?",
+                )
+            parts.append(masks)
+        self.masks = BoxMasks.cat(parts)
+
+    def check_same_size(self, path: Path, labels: np.ndarray) -> None:
+        """Refuse a label image that has another size than the image.
+
+        Raises:
+            InputError: The sizes differ.
+        """
+        if labels.shape != self.size:
             raise InputError(
-                self.source,
-                f"more than {len(self.patches)} instances, too many or too large for "
-                f"an image of {self.size[0]}x{self.size[1]} pixels",
-                "Do image and annotation belong together?",
+                path,
+                f"its size (H, W) is {labels.shape}, its image's is {self.size}",
+                "Label image and image must show the same pixels",
             )
-        self.patches.append(patch)
-        self.classes.append(name)
 
     def add_labels(self, name: str, path: Path, labels: np.ndarray) -> None:
         """Add the instances of a label image.
@@ -74,25 +106,19 @@ class Annotated:
             labels: (H, W) int32.
 
         Raises:
-            InputError: It has another size than the image, or see :meth:`add`.
+            InputError: The sizes differ, or see :meth:`extend`.
         """
-        if labels.shape != self.size:
-            raise InputError(
-                path,
-                f"its size (H, W) is {labels.shape}, its image's is {self.size}",
-                "Label image and image must show the same pixels",
-            )
-        for _, patch in from_labels(labels):
-            self.add(name, patch)
+        self.check_same_size(path, labels)
+        self.extend([(name, BoxMasks.from_label_image(labels))])
 
-    def of_class(self, name: str) -> list[Patch]:
-        """The patches of one class."""
-        return [p for p, c in zip(self.patches, self.classes, strict=True) if c == name]
+    def of_classes(self, *names: str) -> BoxMasks:
+        """The masks of some classes."""
+        return self.masks[np.array([name in names for name in self.classes], bool)]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a source, found and not yet read.
+    """One image of a source, which has not been read yet.
 
     Args:
         name: Name of the image in every output, unique within the source.
@@ -109,10 +135,16 @@ class Item:
     read: Callable[[], Annotated]
     number: int
 
+    @property
+    def patient(self) -> str | None:
+        """The patient by the TCGA barcode in the image's name or a folder's."""
+        texts = (self.name, *map(str, self.files))
+        return next((m[0] for m in map(TCGA_PATIENT.search, texts) if m), None)
+
 
 @dataclass(frozen=True)
 class Source:
-    """The images that were found.
+    """All images of a folder or file.
 
     Args:
         root: The folder or file that was given.
@@ -124,3 +156,75 @@ class Source:
     root: Path
     items: list[Item]
     classes: tuple[str, ...]
+
+
+def pair_with_images(
+    annotations: Iterable[tuple[str, Path]],
+    images: Path,
+    read: Callable[[Path, Path], Annotated],
+) -> list[Item]:
+    """Find the image of each annotation by its name.
+
+    Args:
+        annotations: (name, file) of each annotation.
+        images: Folder that holds ``<name>.<suffix>`` or ``<name>/image.<suffix>``, at
+            any depth. Of several the one in the annotation's own folder is taken, then
+            the order of ``IMAGE_SUFFIXES`` counts.
+        read: Called with annotation and image.
+
+    Raises:
+        InputError: An image is missing, a name is not unique or cannot be that of a
+            file.
+    """
+    annotations = list(annotations)
+    annotation_files = {path for _, path in annotations}
+    candidates: dict[str, list[Path]] = {}
+    for path in files_below(images, IMAGE_SUFFIXES):
+        if path not in annotation_files:
+            candidates.setdefault(image_name(path), []).append(path)
+    items = []
+    for number, (name, path) in enumerate(annotations, 1):
+        if name not in candidates:
+            raise InputError(
+                path,
+                f"there is no image {name} in {images}",
+                "Name the folder of the images with --images",
+            )
+        ranks = {
+            image: (
+                image.parent != path.parent,
+                IMAGE_SUFFIXES.index(image.suffix.lower()),
+            )
+            for image in candidates[name]
+        }
+        image = min(ranks, key=ranks.__getitem__)
+        file = image.relative_to(images).as_posix()
+        items.append(
+            Item(name, (path, image), file, partial(read, path, image), number)
+        )
+    return check_names(items)
+
+
+def check_names(items: list[Item]) -> list[Item]:
+    """Return the items whose names can be those of files.
+
+    Raises:
+        InputError: A name is not unique or cannot be that of a file.
+    """
+    seen: dict[str, Item] = {}
+    for item in items:
+        if not SAFE_NAME.fullmatch(item.name):
+            raise InputError(
+                item.files[0],
+                f"the image's name {item.name[:80]!r} cannot be that of a file",
+                "Use letters, digits, '_', '-' and '.'",
+            )
+        # Some file systems do not tell a from A.
+        first = seen.setdefault(item.name.lower(), item)
+        if first is not item:
+            raise InputError(
+                item.files[0],
+                f"has the name of {first.files[0]}",
+                "Convert their folders one by one",
+            )
+    return items

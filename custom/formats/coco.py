@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,14 +16,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source
-from custom.formats.patches import Patch, from_rles, to_rles
-from custom.formats.polygons import fill, trace
-from custom.formats.sources import check_names
+from custom.formats.annotated import Annotated, Item, Source, check_names
 from custom.io.atomic import write_atomically
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
 from custom.io.names import IGNORE, image_name
+from custom.structures.box_masks import BoxMasks
+from custom.structures.polygons import fill, trace, union
 from custom.structures.rle import to_json
 
 ANNOTATIONS = "annotations.json"
@@ -39,30 +38,30 @@ def find_coco(path: Path, images: Path | None = None) -> Source:
         images: Folder that ``file_name`` starts from; None for the file's own.
 
     Raises:
-        InputError: The file is no COCO JSON, or it names an image outside the folder.
+        InputError: The file is not COCO JSON, or it names an image outside the folder.
     """
     data = read_json(path)
     try:
         classes = {c["id"]: c["name"] for c in data["categories"]}
         if not all(isinstance(name, str) for name in classes.values()):
-            raise TypeError("a category's name is no text")
-        of_image: dict[int, list] = {image["id"]: [] for image in data["images"]}
-        if len(of_image) != len(data["images"]):
+            raise TypeError("a category's name is not a text")
+        annotations: dict[int, list] = {image["id"]: [] for image in data["images"]}
+        if len(annotations) != len(data["images"]):
             raise ValueError("two images have one id")
         for annotation in data["annotations"]:
             name = classes[annotation["category_id"]]
             crowd = bool(annotation.get("iscrowd", 0))
-            of_image[annotation["image_id"]].append(
+            annotations[annotation["image_id"]].append(
                 (IGNORE if crowd else name, annotation.get("segmentation"))
             )
         items = [
-            _item(path, image, of_image[image["id"]], images or path.parent)
+            _item(path, image, annotations[image["id"]], images or path.parent)
             for image in data["images"]
         ]
     except InputError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(path, f"no COCO JSON ({error!r})"[:300], _REMEDY) from None
+        raise InputError(path, f"not COCO JSON ({error!r})"[:300], _REMEDY) from None
     return Source(path, check_names(items), tuple(classes.values()))
 
 
@@ -91,7 +90,7 @@ def read_coco(
     """Read one image.
 
     Polygons become pixels as everywhere in COCO, see
-    :func:`custom.formats.polygons.fill`. The polygons of an annotation are its
+    :func:`custom.structures.polygons.fill`. The polygons of an annotation are its
     parts. ``iscrowd`` marks regions to ignore; equal ones, such as one for each class,
     are one region.
 
@@ -104,34 +103,41 @@ def read_coco(
     Raises:
         InputError: The sizes differ, or a segmentation is malformed.
     """
-    found = Annotated(path, image_size(image), partial(read_image, image))
-    if found.size != tuple(size):
+    annotated = Annotated(path, image_size(image), partial(read_image, image))
+    if annotated.size != tuple(size):
         raise InputError(
             path,
-            f"it says that {image} has the size (H, W) {tuple(size)}, not {found.size}",
+            f"it says that {image} has the size (H, W) {tuple(size)}, not "
+            f"{annotated.size}",
             "Do image and annotation belong together?",
         )
-    crowds = set()
-    for name, segmentation in annotations:
-        if not segmentation:
-            found.dropped["has no mask"] += 1
-            continue
-        try:
-            patch = _patch(segmentation, found.size)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                path, f"a mask of {image.name} is malformed ({error!r})"[:300], _REMEDY
-            ) from None
-        if name == IGNORE and patch is not None:
-            key = (*patch[:2], patch[2].shape, patch[2].tobytes())
-            if key in crowds:
+
+    def instances() -> Iterator[tuple[str, BoxMasks]]:
+        crowds = set()
+        for name, segmentation in annotations:
+            if not segmentation:
+                annotated.dropped["has no mask"] += 1
                 continue
-            crowds.add(key)
-        found.add(name, patch)
-    return found
+            try:
+                mask = _decode(segmentation, annotated.size)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    path,
+                    f"a mask of {image.name} is malformed ({error!r})"[:300],
+                    _REMEDY,
+                ) from None
+            if name == IGNORE:
+                key = mask.windows.tobytes() + mask.bits.tobytes()
+                if key in crowds:
+                    continue
+                crowds.add(key)
+            yield name, mask
+
+    annotated.extend(instances())
+    return annotated
 
 
-def _patch(segmentation: dict | list, size: tuple[int, int]) -> Patch | None:
+def _decode(segmentation: dict | list, size: tuple[int, int]) -> BoxMasks:
     if isinstance(segmentation, dict):
         if tuple(segmentation["size"]) != size:
             raise ValueError(f"its size is {segmentation['size']}, not {size}")
@@ -148,17 +154,14 @@ def _patch(segmentation: dict | list, size: tuple[int, int]) -> Patch | None:
             ):
                 raise ValueError("the RLE counts do not fill the image")
             rle = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
-        return from_rles([rle])[0]
+        return BoxMasks.from_rles([rle], size)
     parts = []
     for polygon in segmentation:
         ring = np.array(polygon)
         if ring.dtype.kind not in "iuf" or ring.ndim != 1 or len(ring) % 2:
             raise ValueError("a polygon is not a list of x, y, x, y, ...")
-        patch = fill([ring.reshape(-1, 2).astype(np.float64)], size)
-        parts += [] if patch is None else [patch]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    return from_rles([coco_mask.merge(to_rles(parts, size))])[0]
+        parts.append(fill([ring.reshape(-1, 2).astype(np.float64)], size))
+    return union(parts, size)
 
 
 @dataclass(frozen=True)
@@ -174,45 +177,47 @@ class CocoWriter:
     classes: tuple[str, ...]
     polygons: bool = False
 
-    def write(self, item: Item, found: Annotated, folder: Path) -> dict:
+    def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
         """Write the part of one image; returns ``written`` for the manifest.
 
         Boxes are tight xywh, areas are in pixels, ``counts`` are str.
 
         Raises:
-            InputError: The image is no file that the JSON could name.
+            InputError: The image is not a file that the JSON could name.
         """
         if item.image_file is None:
             raise InputError(
                 item.files[0],
-                "its images are no files, which COCO JSON needs",
+                "its images are not files, which COCO JSON needs",
                 "Convert to the layout first",
             )
-        rles = to_rles(found.patches, found.size)
-        annotations = []
-        for name, patch, rle in zip(found.classes, found.patches, rles, strict=True):
-            top, left, mask = patch
-            annotation = {
+        masks = annotated.masks
+        columns = annotated.classes, masks.patches(), masks.areas, masks.to_rle()
+        annotations = [
+            {
                 "image_id": item.number,
                 "category": name,
                 "segmentation": self._segmentation(patch, rle),
-                "bbox": [left, top, mask.shape[1], mask.shape[0]],
-                "area": int(np.count_nonzero(mask)),
+                "bbox": [*patch[1::-1], *patch[2].shape[::-1]],
+                "area": int(area),
                 "iscrowd": int(name == IGNORE),
             }
-            annotations.append(annotation)
+            for name, patch, area, rle in zip(*columns, strict=True)
+        ]
         image = {
             "id": item.number,
             "file_name": item.image_file,
-            "height": found.size[0],
-            "width": found.size[1],
+            "height": annotated.size[0],
+            "width": annotated.size[1],
         }
         (folder / _PARTS).mkdir(exist_ok=True)
         part = {"image": image, "annotations": annotations}
         write_json(part, folder / _PARTS / f"{item.name}.json")
         return {}
 
-    def _segmentation(self, patch: Patch, rle: dict) -> dict | list:
+    def _segmentation(
+        self, patch: tuple[int, int, np.ndarray], rle: dict
+    ) -> dict | list:
         if self.polygons:
             parts = trace(*patch)
             if all(len(rings) == 1 for rings in parts):
@@ -224,26 +229,22 @@ class CocoWriter:
         occur = Counter(name for record in records for name in record["written"])
         names = list(dict.fromkeys([*self.classes, *sorted(occur)]))
         numbers = {n: i for i, n in enumerate((n for n in names if n != IGNORE), 1)}
+        categories = [{"id": i, "name": n} for n, i in numbers.items()]
         images, total = [], 0
-        with (
-            write_atomically(out / ANNOTATIONS) as part,
-            part.open("w", encoding="utf-8") as file,
-        ):
+        with write_atomically(out / ANNOTATIONS) as path, path.open("w") as file:
             info = json.dumps({"description": "cells, written by MMCell"})
             file.write(f'{{"info": {info}, "annotations": [')
             for record in sorted(records, key=lambda record: record["name"]):
-                image = read_json(out / record["outputs"][0])
-                images.append(image["image"])
-                for annotation in image["annotations"]:
+                part = read_json(out / record["outputs"][0])
+                images.append(part["image"])
+                for annotation in part["annotations"]:
                     name = annotation.pop("category")
                     # Evaluation looks at one class at a time: a region to ignore
                     # belongs to each.
-                    for number in (
-                        numbers.values() if name == IGNORE else [numbers[name]]
-                    ):
+                    every = numbers.values() if name == IGNORE else [numbers[name]]
+                    for number in every:
                         total += 1
                         row = {"id": total, "category_id": number, **annotation}
                         file.write(", " * (total > 1) + json.dumps(row))
-            categories = [{"id": i, "name": n} for n, i in numbers.items()]
             file.write(f'], "categories": {json.dumps(categories)}')
             file.write(f', "images": {json.dumps(images)}}}')

@@ -1,10 +1,11 @@
-"""Converting a source image by image: in parallel, resumable, with a manifest.
+"""Convert a source image by image: in parallel, resumable, with a manifest.
 
 ``manifest.jsonl`` in the output has a line of JSON for each image: the source files
-with their checksums, what was found, what was written, what was left out and why. A
-second run skips the images whose line still fits. An image is read and written apart,
-its line is added to the manifest, and then its files get their names; so whatever ends
-a run, no image is there in part, and nothing is there that the manifest does not list.
+with their checksums, which instances were read, which were written, what was left out
+and why. A second run skips the images whose line still fits. An image is written into a
+folder beside the output, its line is added to the manifest, and then its files are
+moved; so whatever ends a run, no image is there in part, and nothing is there that the
+manifest does not list.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import IO, Protocol
 
+import numpy as np
+
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source
-from custom.formats.sources import SAFE_NAME, patient_of
+from custom.formats.annotated import SAFE_NAME, Annotated, Item, Source
 from custom.io.checksums import file_checksum
 from custom.io.names import IGNORE
 
@@ -39,7 +41,7 @@ _FORMAT = 1
 class Writer(Protocol):
     """Writes one format."""
 
-    def write(self, item: Item, found: Annotated, folder: Path) -> dict:
+    def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
         """Write the files of one image into an empty folder.
 
         They are moved to the output later. What it returns goes into the manifest.
@@ -227,7 +229,7 @@ def _convert_one(
     """Convert one image into ``folder/<name>``; the record, and whether it is old."""
     item, old = job
     record: dict = {"name": item.name, "options": options}
-    own = folder / item.name
+    folder = folder / item.name
     try:
         record["sources"] = [_describe(path, root) for path in item.files]
         if (
@@ -237,20 +239,20 @@ def _convert_one(
             and all((out / name).exists() for name in old["outputs"])
         ):
             return old, True
-        found = item.read()
-        record["size"] = list(found.size)
-        record["found"] = dict(Counter(found.classes))
-        _rename(found, classes)
-        record |= found.facts
-        if patient := patient_of(item):
+        annotated = item.read()
+        record["size"] = list(annotated.size)
+        record["found"] = dict(Counter(annotated.classes))
+        _rename(annotated, classes)
+        record |= annotated.facts
+        if patient := item.patient:
             record["patient"] = patient
-        record["written"] = dict(Counter(found.classes))
-        own.mkdir()
-        record |= writer.write(item, found, own)
-        record["dropped"] = dict(found.dropped)
-        record["outputs"] = _outputs(own)
+        record["written"] = dict(Counter(annotated.classes))
+        folder.mkdir()
+        record |= writer.write(item, annotated, folder)
+        record["dropped"] = dict(annotated.dropped)
+        record["outputs"] = _outputs(folder)
     except (InputError, MemoryError) as error:
-        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         reason = str(error) or "not enough memory"
         return {"name": item.name, "options": options, "error": reason}, False
     return record, False
@@ -265,47 +267,41 @@ def _outputs(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in outputs]
 
 
-def _rename(found: Annotated, classes: Mapping[str, str] | None) -> None:
+def _rename(annotated: Annotated, classes: Mapping[str, str] | None) -> None:
     if classes is None:
-        unsafe = [n for n in found.classes if not SAFE_NAME.fullmatch(n)]
-        unsafe += [n for n in found.classes if n.lower() == "image"]
+        unsafe = [n for n in annotated.classes if not SAFE_NAME.fullmatch(n)]
+        unsafe += [n for n in annotated.classes if n.lower() == "image"]
         if unsafe:
             raise InputError(
-                found.source,
+                annotated.source,
                 f"its class {unsafe[0][:80]!r} cannot be the name of a file",
                 "Give it another name with --classes",
             )
         return
     classes = {IGNORE: IGNORE, **classes}
-    unknown = sorted(set(found.classes) - set(classes))
+    unknown = sorted(set(annotated.classes) - set(classes))
     if unknown:
         raise InputError(
-            found.source,
+            annotated.source,
             f"its class {unknown[0]!r} is not among {', '.join(classes)}",
             "Add it to --classes; NAME= leaves it out",
         )
-    names = [classes[name] for name in found.classes]
-    left_out = Counter(
-        f"of class {name}" for name in found.classes if not classes[name]
+    names = [classes[name] for name in annotated.classes]
+    annotated.dropped.update(
+        f"of class {name}" for name in annotated.classes if not classes[name]
     )
-    found.dropped.update(left_out)
-    found.patches = [p for p, n in zip(found.patches, names, strict=True) if n]
-    found.classes = [n for n in names if n]
+    annotated.masks = annotated.masks[np.array([bool(n) for n in names], bool)]
+    annotated.classes = [n for n in names if n]
 
 
 def _describe(path: Path, root: Path) -> dict:
-    try:
-        stat = path.stat()
-        checksum = _checksum(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise InputError(
-            path, f"it cannot be read ({error.strerror})", "Check the name"
-        ) from None
+    checksum = _checksum(path, path.stat().st_mtime_ns if path.exists() else 0)
     inside = path.is_relative_to(root)
     name = path.relative_to(root).as_posix() if inside else path.as_posix()
-    return {"file": name, "bytes": stat.st_size, "sha256": checksum}
+    return {"file": name, "bytes": path.stat().st_size, "sha256": checksum}
 
 
 @lru_cache(maxsize=16)
-def _checksum(path: Path, size: int, changed: int) -> str:
+def _checksum(path: Path, changed: int) -> str:
+    """The checksum of a file; an array of many images is read once."""
     return file_checksum(path)

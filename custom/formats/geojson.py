@@ -8,84 +8,125 @@ See https://qupath.readthedocs.io/en/stable/docs/advanced/exporting_annotations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source
-from custom.formats.patches import Patch, tight
-from custom.formats.polygons import fill, trace
-from custom.formats.sources import find_pairs
+from custom.formats.annotated import Annotated, Item, Source, pair_with_images
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
 from custom.io.names import IGNORE, NUCLEUS, files_below
+from custom.structures.box_masks import BoxMasks
+from custom.structures.polygons import fill, geometry, union
 
 #: QuPath's own class for regions to leave out.
 QUPATH_IGNORE = "Ignore*"
+# The objects that are cells, by properties.objectType (object_type in QuPath 0.3, the
+# feature's id in 0.2; QuPathTypeAdapters in its source). Polygons of other programs
+# have none of these.
+_CELLS = ("detection", "cell", "PathDetectionObject", "PathCellObject", None)
+_ANNOTATIONS = ("annotation", "PathAnnotationObject")
 _EXPORT_AGAIN = "Export it from QuPath as a FeatureCollection"
 
 
-def find_geojson(root: Path, images: Path | None = None) -> Source:
+def find_geojson(
+    root: Path, images: Path | None = None, annotations: bool = False
+) -> Source:
     """The ``<image>.geojson`` files of a folder.
 
     Args:
         root: Holds them.
         images: Folder of the images; None if they are in ``root`` too.
+        annotations: See :func:`read_geojson`.
 
     Raises:
-        InputError: There is none, or see :func:`custom.formats.sources.find_pairs`.
+        InputError: There is none, or see :func:`pair_with_images`.
     """
     files = files_below(root, (".geojson",))
     if not files:
         raise InputError(root, "no .geojson files in it", "Check the name")
     named = [(path.stem, path) for path in files]
-    return Source(root, find_pairs(named, images or root, read_geojson), ())
+    read = partial(read_geojson, annotations=annotations)
+    return Source(root, pair_with_images(named, images or root, read), ())
 
 
-def read_geojson(path: Path, image: Path) -> Annotated:
-    """Read the polygons of one image.
+def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotated:
+    """Read the cells of one image.
 
-    The pixels are those of :func:`custom.formats.polygons.fill`; the parts of a
-    MultiPolygon are one instance. Objects of QuPath's class ``Ignore*`` are
-    regions to ignore, objects without a class are nuclei.
+    Of QuPath's objects, detections and cells are taken, a cell with the outline of its
+    nucleus if it has one. Tiles, TMA cores and the like are counted as left out, and so
+    are annotations, which mostly outline the region that was worked on. Objects of
+    QuPath's class ``Ignore*`` are regions to ignore; objects without a class are nuclei.
+
+    The pixels are those of :func:`custom.structures.polygons.fill`; the parts of a
+    MultiPolygon are one instance.
+
+    Args:
+        path: The GeoJSON file.
+        image: The image.
+        annotations: Take annotations as well: cells that were drawn by hand.
 
     Raises:
-        InputError: The file is no GeoJSON, or no polygon covers a pixel of the image.
+        InputError: The file is not GeoJSON, or no object covers a pixel of the image.
     """
-    found = Annotated(path, image_size(image), partial(read_image, image))
+    annotated = Annotated(path, image_size(image), partial(read_image, image))
     features = _features(path)
+    annotated.extend(_instances(path, features, annotated, annotations))
+    if features and not annotated.classes:
+        left_out = ", ".join(f"{n} {why}" for why, n in annotated.dropped.items())
+        raise InputError(
+            path,
+            f"none of its {len(features)} objects is a cell in {image} ({left_out})",
+            "If the cells were drawn as annotations, use --annotations; otherwise check "
+            "that image and annotation belong together",
+        )
+    return annotated
+
+
+def _instances(
+    path: Path, features: Sequence[dict], annotated: Annotated, annotations: bool
+) -> Iterator[tuple[str, BoxMasks]]:
+    """The class and the mask of each feature that is taken; the others are counted."""
+    size, dropped = annotated.size, annotated.dropped
     for feature in features:
         try:
-            geometry = feature.get("geometry") or {}
-            kind = geometry.get("type")
-            if kind not in ("Polygon", "MultiPolygon"):
-                found.dropped[f"a geometry {str(kind)[:40]}"] += 1
+            properties = feature.get("properties") or {}
+            name = _class_of(properties)
+            kind = _kind(feature, properties)
+            shape = feature.get("nucleusGeometry") or feature.get("geometry") or {}
+            outline = str(shape.get("type"))
+            if kind in _ANNOTATIONS and not annotations and name != IGNORE:
+                dropped["an annotation (--annotations takes it)"] += 1
                 continue
-            polygons = geometry["coordinates"]
-            if kind == "Polygon":
-                polygons = [polygons]
-            name = _class_of(feature.get("properties") or {})
+            if kind not in (*_CELLS, *_ANNOTATIONS):
+                dropped[f"an object of type {kind[:40]}"] += 1
+                continue
+            if outline not in ("Polygon", "MultiPolygon"):
+                dropped[f"a geometry {outline[:40]}"] += 1
+                continue
+            polygons = shape["coordinates"]
+            polygons = [polygons] if outline == "Polygon" else polygons
             polygons = [[_ring(ring) for ring in rings] for rings in polygons]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 path, f"a feature is malformed ({error!r})"[:200], _EXPORT_AGAIN
             ) from None
         try:
-            patch = _union([fill(rings, found.size) for rings in polygons if rings])
+            yield name, union([fill(rings, size) for rings in polygons if rings], size)
         except ValueError as error:
-            found.dropped[str(error)] += 1
-        else:
-            found.add(name, patch)
-    if features and not found.patches:
-        raise InputError(
-            path,
-            f"none of its {len(features)} objects covers a pixel of {image}",
-            "Do image and annotation belong together?",
-        )
-    return found
+            dropped[str(error)] += 1
+
+
+def _kind(feature: dict, properties: dict) -> str | None:
+    """What QuPath says that an object is; None if QuPath did not write it."""
+    kind = properties.get("objectType", properties.get("object_type"))
+    number = feature.get("id")
+    if kind is None and isinstance(number, str) and number.endswith("Object"):
+        return number
+    return kind if kind is None else str(kind)
 
 
 def _features(path: Path) -> list[dict]:
@@ -95,7 +136,7 @@ def _features(path: Path) -> list[dict]:
     if not isinstance(data, list) or not all(
         isinstance(f, dict) and f.get("type") == "Feature" for f in data
     ):
-        raise InputError(path, "no GeoJSON features", _EXPORT_AGAIN)
+        raise InputError(path, "it lacks GeoJSON features", _EXPORT_AGAIN)
     return data
 
 
@@ -117,29 +158,25 @@ def _class_of(properties: dict) -> str:
     return IGNORE if name == QUPATH_IGNORE else name or NUCLEUS
 
 
-def _union(patches: Sequence[Patch | None]) -> Patch | None:
-    parts = [patch for patch in patches if patch is not None]
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    top = min(patch[0] for patch in parts)
-    left = min(patch[1] for patch in parts)
-    bottom = max(patch[0] + patch[2].shape[0] for patch in parts)
-    right = max(patch[1] + patch[2].shape[1] for patch in parts)
-    mask = np.zeros((bottom - top, right - left), bool)
-    for y, x, part in parts:
-        height, width = part.shape
-        mask[y - top : y - top + height, x - left : x - left + width] |= part
-    return tight(top, left, mask)
-
-
 class GeoJsonWriter:
     """Writes ``<image>.geojson``, with detections, which QuPath shows by thousands."""
 
-    def write(self, item: Item, found: Annotated, folder: Path) -> dict:
+    def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
         """Write the file of one image; returns ``written`` for the manifest."""
         features = [
-            _feature(name, patch)
-            for name, patch in zip(found.classes, found.patches, strict=True)
+            {
+                "type": "Feature",
+                "geometry": geometry(*patch),
+                "properties": {
+                    "objectType": "annotation" if name == IGNORE else "detection",
+                    "classification": {
+                        "name": QUPATH_IGNORE if name == IGNORE else name
+                    },
+                },
+            }
+            for name, patch in zip(
+                annotated.classes, annotated.masks.patches(), strict=True
+            )
         ]
         collection = {"type": "FeatureCollection", "features": features}
         write_json(collection, folder / f"{item.name}.geojson")
@@ -147,38 +184,3 @@ class GeoJsonWriter:
 
     def finish(self, out: Path, records: Sequence[dict]) -> None:
         """Nothing is left to do."""
-
-
-def detection_feature(
-    patch: Patch, name: str, color: Sequence[int], measurements: dict[str, float]
-) -> dict:
-    """A detection with its colour and numbers, as QuPath writes it from 0.4 on.
-
-    See ``QuPathTypeAdapters`` in QuPath's source.
-
-    Args:
-        patch: Its pixels.
-        name: Of its class.
-        color: RGB of the class.
-        measurements: Shown in QuPath's table of measurements.
-    """
-    feature = _feature(name, patch)
-    feature["properties"]["classification"]["color"] = [int(c) for c in color]
-    feature["properties"]["measurements"] = measurements
-    return feature
-
-
-def _feature(name: str, patch: Patch) -> dict:
-    polygons = [[ring.tolist() for ring in rings] for rings in trace(*patch)]
-    if len(polygons) == 1:
-        geometry = {"type": "Polygon", "coordinates": polygons[0]}
-    else:
-        geometry = {"type": "MultiPolygon", "coordinates": polygons}
-    return {
-        "type": "Feature",
-        "geometry": geometry,
-        "properties": {
-            "objectType": "annotation" if name == IGNORE else "detection",
-            "classification": {"name": QUPATH_IGNORE if name == IGNORE else name},
-        },
-    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +9,17 @@ import numpy as np
 from scipy.io import loadmat
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source
-from custom.formats.patches import from_labels
-from custom.formats.sources import check_names, find_pairs
+from custom.formats.annotated import (
+    Annotated,
+    Item,
+    Source,
+    check_names,
+    pair_with_images,
+)
 from custom.io.arrays import open_array
 from custom.io.image import as_labels, image_size, read_image
 from custom.io.names import NUCLEUS, files_below
+from custom.structures.box_masks import BoxMasks
 
 #: Channels of PanNuke's masks; a sixth is the background (Gamper et al., 2020).
 PANNUKE_CLASSES = ("neoplastic", "inflammatory", "connective", "dead", "epithelial")
@@ -30,8 +33,6 @@ CONIC_CLASSES = (
     "connective",
 )
 _VARIABLES = ("inst_map", "type_map", "inst_type")
-_MAX_MAT_BYTES = 1 << 30
-_COMPRESSED = 15  # miCOMPRESSED of the MAT-File Format, Version 5
 _SAVE_AGAIN = "Save it in MATLAB with -v7"
 
 
@@ -61,12 +62,12 @@ def find_instance_maps(root: Path, images: Path | None = None) -> Source:
             root, "neither images.npy nor .mat files in it", "Check the name"
         )
     pairs = [(path.stem, path) for path in files]
-    return Source(root, find_pairs(pairs, images or root, read_mat), ())
+    return Source(root, pair_with_images(pairs, images or root, read_mat), ())
 
 
 def _find_arrays(root: Path, images: Path) -> Source:
-    others = files_below(root, (".npy",))
-    masks = [p for p in others if p.name in ("masks.npy", "labels.npy")]
+    masks = files_below(root, (".npy",))
+    masks = [p for p in masks if p.name in ("masks.npy", "labels.npy")]
     if len(masks) != 1:
         raise InputError(
             root, "not one file masks.npy or labels.npy in it", "Check the name"
@@ -119,28 +120,28 @@ def read_pannuke(images: Path, masks: Path, index: int) -> Annotated:
     """Read one image of PanNuke: a channel of instances for each class.
 
     Raises:
-        InputError: Values are no ids.
+        InputError: Values are not ids.
     """
-    found = _begin(images, index)
+    annotated = _begin(images, index)
     maps = open_array(masks)[index]
     for channel, name in enumerate(PANNUKE_CLASSES):
-        found.add_labels(name, masks, as_labels(masks, maps[:, :, channel]))
-    return found
+        annotated.add_labels(name, masks, as_labels(masks, maps[:, :, channel]))
+    return annotated
 
 
 def read_conic(images: Path, labels: Path, index: int) -> Annotated:
     """Read one image of CoNIC: a channel of instances and one of classes.
 
     Raises:
-        InputError: Values are no ids or no classes.
+        InputError: Values are not ids or not classes.
     """
-    found = _begin(images, index)
+    annotated = _begin(images, index)
     maps = open_array(labels)[index]
     types = as_labels(labels, maps[:, :, 1])
     _add_typed(
-        found, labels, as_labels(labels, maps[:, :, 0]), types, ("", *CONIC_CLASSES)
+        annotated, labels, as_labels(labels, maps[:, :, 0]), types, ("", *CONIC_CLASSES)
     )
-    return found
+    return annotated
 
 
 def read_mat(path: Path, image: Path) -> Annotated:
@@ -153,10 +154,10 @@ def read_mat(path: Path, image: Path) -> Annotated:
         image: The image.
 
     Raises:
-        InputError: The file is damaged, of another version, inflates to more than
-            1 GiB, or has no such variables.
+        InputError: The file is damaged, of another version, or lacks these
+            variables.
     """
-    found = Annotated(image, image_size(image), partial(read_image, image))
+    annotated = Annotated(image, image_size(image), partial(read_image, image))
     variables = _load(path)
     if "inst_map" not in variables:
         raise InputError(path, "it holds no inst_map", "Is it a file of instances?")
@@ -176,82 +177,57 @@ def read_mat(path: Path, image: Path) -> Annotated:
             )
         types = listed[place].reshape(labels.shape)
     else:
-        found.add_labels(NUCLEUS, path, labels)
-        return found
+        annotated.add_labels(NUCLEUS, path, labels)
+        return annotated
     top = int(types.max(initial=0))
     if top > 255:
         raise InputError(path, f"a type is {top}", "Types count from 1 on")
     names = ("", *(f"type{number}" for number in range(1, top + 1)))
-    _add_typed(found, path, labels, types, names)
-    return found
+    _add_typed(annotated, path, labels, types, names)
+    return annotated
 
 
 def _add_typed(
-    found: Annotated,
+    annotated: Annotated,
     path: Path,
     labels: np.ndarray,
     types: np.ndarray,
     names: tuple[str, ...],
 ) -> None:
     """Add instances, each of the type that most of its pixels have."""
-    if labels.shape != found.size or types.shape != found.size:
-        raise InputError(
-            path,
-            f"the maps' sizes (H, W) are {labels.shape} and {types.shape}, the "
-            f"image's is {found.size}",
-            "Maps and image must show the same pixels",
-        )
+    annotated.check_same_size(path, labels)
+    annotated.check_same_size(path, types)
     if types.max(initial=0) >= len(names):
         raise InputError(
             path, f"a type is {types.max()}, above {len(names) - 1}", "Check the maps"
         )
-    for _, (top, left, mask) in from_labels(labels):
+    masks = BoxMasks.from_label_image(labels)
+    instances = []
+    for index, (top, left, mask) in enumerate(masks.patches()):
         height, width = mask.shape
         votes = np.bincount(types[top : top + height, left : left + width][mask])
         votes[0] = 0
         if votes.any():
-            found.add(names[int(votes.argmax())], (top, left, mask))
+            instances.append((names[int(votes.argmax())], masks[index]))
         else:
-            found.dropped["has no type"] += 1
+            annotated.dropped["has no type"] += 1
+    annotated.extend(instances)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """The variables, once it is known that they are not too large."""
+    """The variables of a MATLAB file that are read here."""
     try:
-        data = path.read_bytes()
-        if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
-            raise InputError(path, "not a MATLAB file of version 5 to 7.2", _SAVE_AGAIN)
-        _check_inflated(path, data)
-        found = loadmat(io.BytesIO(data), variable_names=_VARIABLES)
+        with path.open("rb") as file:
+            if file.read(128)[124:] not in (b"\x00\x01IM", b"\x01\x00MI"):
+                raise InputError(
+                    path, "not a MATLAB file of version 5 to 7.2", _SAVE_AGAIN
+                )
+            file.seek(0)
+            variables = loadmat(file, variable_names=_VARIABLES)
     except InputError:
         raise
     except Exception as error:  # scipy lets many types through
         raise InputError(
             path, f"not a readable MATLAB file ({error})", _SAVE_AGAIN
         ) from None
-    return {k: v for k, v in found.items() if isinstance(v, np.ndarray)}
-
-
-def _check_inflated(path: Path, data: bytes) -> None:
-    """Inflate each compressed variable a piece at a time and count, keeping nothing."""
-    order = "little" if data[126:128] == b"IM" else "big"
-    place, total = 128, 0
-    while place + 8 <= len(data):
-        kind = int.from_bytes(data[place : place + 4], order)
-        count = int.from_bytes(data[place + 4 : place + 8], order)
-        if place + 8 + count > len(data):
-            raise InputError(path, "truncated", "Copy or download the file again")
-        total += count
-        if kind == _COMPRESSED:
-            inflater = zlib.decompressobj()
-            rest = data[place + 8 : place + 8 + count]
-            while rest and not inflater.eof:
-                total += len(inflater.decompress(rest, 1 << 20))
-                rest = inflater.unconsumed_tail
-                if total > _MAX_MAT_BYTES:
-                    raise InputError(path, "it inflates to over 1 GiB", _SAVE_AGAIN)
-            if not inflater.eof:
-                raise InputError(path, "a compressed variable is cut off", _SAVE_AGAIN)
-        place += 8 + count
-    if place != len(data):
-        raise InputError(path, "truncated", "Copy or download the file again")
+    return {k: v for k, v in variables.items() if isinstance(v, np.ndarray)}

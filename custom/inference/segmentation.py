@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.geojson import detection_feature
 from custom.inference.measure import measure, summarize
 from custom.inference.overlay import MAX_SIDE, draw_overlay
 from custom.io.image import check_size
 from custom.io.pixels import Pixels
 from custom.structures.box_masks import BoxMasks
+from custom.structures.polygons import geometry
 from custom.structures.rle import to_json
 
 if TYPE_CHECKING:
@@ -148,14 +148,7 @@ class Segmentation:
         shown = (top < y2) & (bottom > y1)
         if name is not None:
             shown &= self.classes == self._number(name)
-        rows = np.zeros((y2 - y1, self.size[1]), np.int32)
-        for cell in np.flatnonzero(shown)[::-1].tolist():
-            y, x, mask = self.masks.patch(cell)
-            mask = mask[max(y1 - y, 0) : y2 - y]
-            y = max(y - y1, 0)
-            part = rows[y : y + mask.shape[0], x : x + mask.shape[1]]
-            part[mask] = cell + 1
-        return rows
+        return self.masks.paint(np.flatnonzero(shown)[::-1], (y1, y2))
 
     @cached_property
     def rles(self) -> list[dict]:
@@ -172,12 +165,22 @@ class Segmentation:
         x, y = self.origin
         for i, (top, left, mask) in enumerate(self.masks.patches()):
             label = self.classes[i]
-            yield detection_feature(
-                (top + y, left + x, mask),
-                self.class_names[label],
-                self.palette[label],
-                {"cell": i + 1, "score": round(float(self.scores[i]), 6)},
-            )
+            # As QuPath writes them from 0.4 on: QuPathTypeAdapters in its source.
+            yield {
+                "type": "Feature",
+                "geometry": geometry(top + y, left + x, mask),
+                "properties": {
+                    "objectType": "detection",
+                    "classification": {
+                        "name": self.class_names[label],
+                        "color": [int(c) for c in self.palette[label]],
+                    },
+                    "measurements": {
+                        "cell": i + 1,
+                        "score": round(float(self.scores[i]), 6),
+                    },
+                },
+            }
 
     def to_geojson(self) -> dict:
         """A FeatureCollection that QuPath opens: detections with class, colour, score.

@@ -1,23 +1,27 @@
-"""Final masks as bitmaps in their boxes, one bit per pixel."""
+"""Masks as bitmaps in their boxes, one bit per pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
+from scipy import ndimage
 
-from custom.structures.rle import encode_runs, patch_runs
+from custom.structures.rle import decode_runs, encode_runs, patch_runs
 
 # Masks that are encoded at once, of like size; bounds the memory, not the result.
 _MASKS_AT_ONCE = 256
+# Above this, ids are numbered anew first: SciPy makes a table over all of them.
+_MAX_ID = 1 << 22
 
 
 class BoxMasks:
     """N masks of any resolution, each cut to its own pixels.
 
-    For masks that are no network's patch any more: put together from tiles, or read
-    from a file. A mask of h x w pixels costs h·w/8 bytes and 24 more, whatever the size
-    of the image; overlapping masks are no problem.
+    The list of instances of everything outside a network: merged from tiles, read from
+    a file, drawn as polygons. A mask of h x w pixels takes h·w/8 + 24 bytes whatever
+    the size of the image, and masks may overlap.
 
     Args:
         windows: (N, 4) int32 (y1, x1, y2, x2), the rectangle that each mask's bits
@@ -76,6 +80,54 @@ class BoxMasks:
             size,
         )
 
+    @classmethod
+    def from_rles(cls, rles: Sequence[dict], size: tuple[int, int]) -> BoxMasks:
+        """Decode COCO RLE; time and memory follow the columns that masks cover.
+
+        Args:
+            rles: N dicts ``{'size': [H, W], 'counts': bytes}``.
+            size: (H, W) of the image.
+
+        Raises:
+            ValueError: The counts of a mask are malformed or do not fill the image.
+        """
+        owner, start, end = decode_runs(rles)
+        bounds = np.searchsorted(owner, np.arange(len(rles) + 1)).tolist()
+        height = int(size[0])
+
+        def decode(first: int, last: int) -> tuple[int, int, np.ndarray]:
+            if first == last:
+                return 0, 0, np.zeros((0, 0), bool)
+            left = int(start[first]) // height
+            right = (int(end[last - 1]) - 1) // height + 1
+            steps = np.zeros((right - left) * height + 1, np.int8)
+            steps[start[first:last] - left * height] = 1
+            # A run may begin where the one before it ends.
+            steps[end[first:last] - left * height] -= 1
+            columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(-1, height)
+            return 0, left, columns.T.astype(bool)
+
+        return cls.from_patches((decode(*pair) for pair in pairwise(bounds)), size)
+
+    @classmethod
+    def from_label_image(cls, labels: np.ndarray) -> BoxMasks:
+        """Gather the instances of a label image in ascending order of their ids.
+
+        Args:
+            labels: (H, W) int32, 0 is background.
+        """
+        if int(labels.max(initial=0)) > _MAX_ID:
+            _, ranks = np.unique(np.append(labels, 0), return_inverse=True)
+            labels = ranks[:-1].reshape(labels.shape)
+        windows = enumerate(ndimage.find_objects(labels), 1)
+        return cls.from_patches(
+            (
+                (rows.start, columns.start, labels[rows, columns] == number)
+                for number, (rows, columns) in (w for w in windows if w[1])
+            ),
+            labels.shape,
+        )
+
     def __len__(self) -> int:
         return len(self.windows)
 
@@ -112,7 +164,7 @@ class BoxMasks:
         )
 
     def to(self, *args, **kwargs) -> BoxMasks:
-        """Themselves: final masks stay in host memory."""
+        """The same masks: they stay in host memory."""
         return self
 
     def patch(self, index: int) -> tuple[int, int, np.ndarray]:
@@ -126,6 +178,30 @@ class BoxMasks:
     def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (y, x, (h, w) bool mask) of each instance, in order."""
         return (self.patch(index) for index in range(len(self)))
+
+    def paint(
+        self,
+        order: Sequence[int] | np.ndarray | None = None,
+        rows: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        """Lay masks into one label image.
+
+        Args:
+            order: Indices of the masks, painted one after another: the last lies on
+                top. Default: all, so that later masks lie over earlier ones.
+            rows: First row and one past the last; default: all.
+
+        Returns:
+            (rows, W) int32: 0 is background, mask i has the value i + 1.
+        """
+        top, bottom = rows or (0, self.size[0])
+        labels = np.zeros((bottom - top, self.size[1]), np.int32)
+        for index in range(len(self)) if order is None else order:
+            y, x, mask = self.patch(int(index))
+            mask = mask[max(top - y, 0) : max(bottom - y, 0)]
+            y = max(y - top, 0)
+            labels[y : y + mask.shape[0], x : x + mask.shape[1]][mask] = index + 1
+        return labels
 
     @property
     def areas(self) -> np.ndarray:

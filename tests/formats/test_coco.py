@@ -17,7 +17,7 @@ from custom.datasets import CellDataset
 from custom.datasets.splits import make_split
 from custom.formats.coco import ANNOTATIONS, CocoWriter
 from custom.formats.conversion import convert
-from custom.formats.layout import find_layout
+from custom.formats.folders import find_layout
 from custom.io.json_file import write_json
 from custom.transforms import LoadLabelMasks
 

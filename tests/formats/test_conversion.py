@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from custom.formats.patches import from_labels, from_rles, paint, to_rles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
@@ -24,11 +25,15 @@ from custom.formats.annotated import Annotated, Item, Source
 from custom.formats.aperio_xml import find_monusac, read_monusac
 from custom.formats.coco import CocoWriter, find_coco
 from custom.formats.conversion import MANIFEST, convert
+from custom.formats.folders import (
+    LabelWriter,
+    LayoutWriter,
+    MaskFolderWriter,
+    find_labels,
+    find_layout,
+    find_mask_folders,
+)
 from custom.formats.geojson import GeoJsonWriter, find_geojson
-from custom.formats.label_folder import LabelWriter, find_labels
-from custom.formats.layout import LayoutWriter, find_layout
-from custom.formats.mask_folder import MaskFolderWriter, find_mask_folders
-from custom.formats.patches import from_labels, from_rles, paint, to_rles
 from custom.io.image import read_image, read_labels
 from custom.io.names import IGNORE
 from tests import annotation_files

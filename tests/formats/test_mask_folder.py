@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from custom.errors import InputError
-from custom.formats.mask_folder import pack_mask_folder, read_mask_folder
 from custom.io.image import read_labels
+from custom.io.mask_folder import pack_mask_folder, read_mask_folder
 
 SIZE = (40, 50)
 

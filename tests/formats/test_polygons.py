@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import shapely
 import tifffile
+from custom.formats.patches import paint, window
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -13,10 +14,9 @@ from pycocotools import mask as coco_mask
 from skimage.draw import polygon as skimage_polygon
 
 from custom.formats.aperio_xml import MONUSAC_CLASSES, read_monusac, read_monuseg
-from custom.formats.mask_folder import read_mask_folder
-from custom.formats.patches import paint, window
-from custom.formats.polygons import fill, fill_with_outline, trace
 from custom.io.image import read_labels
+from custom.io.mask_folder import read_mask_folder
+from custom.structures.polygons import fill, fill_with_outline, trace
 
 SIZE = 30, 40
 masks = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(

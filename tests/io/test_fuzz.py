@@ -26,9 +26,9 @@ from custom.errors import InputError
 from custom.formats import annotated, instance_maps
 from custom.formats.aperio_xml import read_monusac
 from custom.formats.coco import find_coco
+from custom.formats.folders import read_layout
 from custom.formats.geojson import read_geojson
 from custom.formats.instance_maps import read_mat
-from custom.formats.layout import read_layout
 from custom.io.arrays import open_array
 from custom.io.image import (
     MAX_PIXELS,

@@ -35,16 +35,20 @@ from tqdm import tqdm
 
 from custom.datasets.splits import NAMES, find_split
 from custom.errors import InputError, run_tool
-from custom.formats.annotated import Source
+from custom.formats.annotated import SAFE_NAME, Source
 from custom.formats.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
 from custom.formats.coco import CocoWriter, find_coco
 from custom.formats.conversion import MANIFEST, convert
+from custom.formats.folders import (
+    LabelWriter,
+    LayoutWriter,
+    MaskFolderWriter,
+    find_labels,
+    find_layout,
+    find_mask_folders,
+)
 from custom.formats.geojson import GeoJsonWriter, find_geojson
 from custom.formats.instance_maps import find_instance_maps
-from custom.formats.label_folder import LabelWriter, find_labels
-from custom.formats.layout import LayoutWriter, find_layout
-from custom.formats.mask_folder import MaskFolderWriter, find_mask_folders
-from custom.formats.sources import SAFE_NAME
 from custom.io.names import IGNORE
 
 WITH_IMAGES = {

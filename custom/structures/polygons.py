@@ -20,14 +20,14 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 from skimage.draw import polygon as draw_polygon
 
-from custom.formats.patches import Patch, from_rles, tight, window
+from custom.structures.box_masks import BoxMasks
 
 # Both rules take longer the longer the outline is: seconds at these limits.
 _MAX_LENGTH = 1 << 21
 _MAX_TESTS = 1 << 33
 
 
-def fill(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Patch | None:
+def fill(rings: Sequence[np.ndarray], size: tuple[int, int]) -> BoxMasks:
     """The pixels of a polygon by the rule of COCO.
 
     Args:
@@ -35,7 +35,7 @@ def fill(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Patch | None:
         size: (H, W) of the image; what lies outside is cut off.
 
     Returns:
-        A tight patch, or None if no pixel is inside.
+        One mask, empty if no pixel is inside.
 
     Raises:
         ValueError: A ring has fewer than 3 vertices, vertices farther outside than the
@@ -46,22 +46,20 @@ def fill(rings: Sequence[np.ndarray], size: tuple[int, int]) -> Patch | None:
         if np.abs(np.diff(ring, axis=0, append=ring[:1])).sum() > _MAX_LENGTH:
             raise ValueError("an outline is longer than 2 million pixels")
     flat = [np.asarray(ring, np.float64).reshape(-1).tolist() for ring in rings]
-    outline, *holes = from_rles(coco_mask.frPyObjects(flat, *size))
-    if outline is None:
-        return None
-    top, left, mask = outline
-    for hole in filter(None, holes):
-        rows, columns = window(hole)
-        y1, y2 = max(rows.start, top), min(rows.stop, top + mask.shape[0])
-        x1, x2 = max(columns.start, left), min(columns.stop, left + mask.shape[1])
-        if y1 < y2 and x1 < x2:
-            y, x = rows.start, columns.start
-            inner = hole[2][y1 - y : y2 - y, x1 - x : x2 - x]
-            mask[y1 - top : y2 - top, x1 - left : x2 - left] &= ~inner
-    return tight(top, left, mask)
+    filled = BoxMasks.from_rles(coco_mask.frPyObjects(flat, *size), size)
+    if len(filled) == 1:
+        return filled
+    (y1, x1, y2, x2), (top, left, mask) = filled.windows[0], filled.patch(0)
+    for y, x, hole in filled[1:].patches():
+        low, high = max(y, y1), min(y + hole.shape[0], y2)
+        first, last = max(x, x1), min(x + hole.shape[1], x2)
+        if low < high and first < last:
+            inner = hole[low - y : high - y, first - x : last - x]
+            mask[low - top : high - top, first - left : last - left] &= ~inner
+    return BoxMasks.from_patches([(top, left, mask)], size)
 
 
-def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> Patch | None:
+def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> BoxMasks:
     """The pixels of a polygon by the rule of ``skimage.draw.polygon``.
 
     Args:
@@ -69,7 +67,7 @@ def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> Patch | None:
         size: (H, W) of the image; what lies outside is cut off.
 
     Returns:
-        A tight patch, or None if no pixel is inside.
+        One mask, empty if no pixel is inside.
 
     Raises:
         ValueError: The ring has fewer than 3 vertices, vertices farther outside than
@@ -85,13 +83,37 @@ def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> Patch | None:
     if mask.size:
         x, y = (ring - low).T
         mask[draw_polygon(y, x, mask.shape)] = True
-    return tight(low[1], low[0], mask)
+    return BoxMasks.from_patches([(int(low[1]), int(low[0]), mask)], size)
+
+
+def union(parts: Sequence[BoxMasks], size: tuple[int, int]) -> BoxMasks:
+    """All pixels of some masks as one mask, empty if there are none.
+
+    Args:
+        parts: Masks of one image.
+        size: (H, W) of the image.
+    """
+    if len(parts) == 1 and len(parts[0]) == 1:
+        return parts[0]
+    patches = [patch for part in parts for patch in part.patches() if patch[2].size]
+    if not patches:
+        return BoxMasks.from_patches([(0, 0, np.zeros((0, 0), bool))], size)
+    top, left = (min(patch[axis] for patch in patches) for axis in (0, 1))
+    bottom, right = (
+        max(patch[axis] + patch[2].shape[axis] for patch in patches) for axis in (0, 1)
+    )
+    mask = np.zeros((bottom - top, right - left), bool)
+    for y, x, part in patches:
+        y, x = y - top, x - left
+        mask[y : y + part.shape[0], x : x + part.shape[1]] |= part
+    return BoxMasks.from_patches([(top, left, mask)], size)
 
 
 def _check(ring: np.ndarray, size: tuple[int, int]) -> None:
     if len(ring) < 3:
         raise ValueError(f"an outline of {len(ring)} vertices, fewer than 3")
-    # What reaches a little over the edge is cut; this is another image, or no number.
+    # What reaches a little over the edge is cut. These vertices belong to another
+    # image, or are not numbers.
     side = max(size)
     if not ((ring >= -side) & (ring <= 2 * side)).all():
         raise ValueError("an outline with vertices far outside the image")
@@ -121,6 +143,20 @@ def trace(top: int, left: int, mask: np.ndarray) -> list[list[np.ndarray]]:
         origin = np.array([left + columns.start, top + rows.start])
         polygons.append([ring + origin for ring in rings])
     return polygons
+
+
+def geometry(top: int, left: int, mask: np.ndarray) -> dict:
+    """The GeoJSON geometry of a mask: a Polygon, or a MultiPolygon of its parts.
+
+    Args:
+        top: See :func:`trace`.
+        left: See :func:`trace`.
+        mask: See :func:`trace`.
+    """
+    polygons = [[ring.tolist() for ring in rings] for rings in trace(top, left, mask)]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
 
 
 def _rings(mask: np.ndarray) -> list[np.ndarray]:
