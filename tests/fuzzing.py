@@ -93,7 +93,9 @@ def content(source: Source) -> list:
         image = one.read_image()
         assert image.shape == (*one.size, 3) and image.dtype == np.uint8
         found.append((item.name, image.tobytes(), sorted(one.dropped.items())))
-        for name, (top, left, mask) in zip(one.classes, one.patches, strict=True):
+        for name, (top, left, mask) in zip(
+            one.classes, one.masks.patches(), strict=True
+        ):
             assert mask.dtype == bool and mask.any() and min(top, left) >= 0
             assert top + mask.shape[0] <= one.size[0]
             assert left + mask.shape[1] <= one.size[1]

@@ -5,7 +5,8 @@
   absent. ``ignore.tif`` is a label image of regions that are left out.
 * Label images of all cells, as Cellpose, StarDist and annotation tools write them.
   Cellpose puts ``<image>_masks.tif`` (older versions ``<image>_cp_masks.png``) beside
-  the image; StarDist's data sets have folders ``images`` and ``masks`` with equal names.
+  the image; StarDist's data sets have folders ``images`` and ``masks`` with the same
+  names.
 * One bitmap per instance: ``<image>/images/<image>.png``, ``<image>/masks/*.png``.
 """
 

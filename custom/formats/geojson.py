@@ -59,7 +59,7 @@ def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotate
     Of QuPath's objects, detections and cells are taken, a cell with the outline of its
     nucleus if it has one. Tiles, TMA cores and the like are counted as left out, and so
     are annotations, which mostly outline the region that was worked on. Objects of
-    QuPath's class ``Ignore*`` are regions to ignore; objects without a class are nuclei.
+    QuPath's class ``Ignore*`` are regions to ignore, those without a class nuclei.
 
     The pixels are those of :func:`custom.structures.polygons.fill`; the parts of a
     MultiPolygon are one instance.
@@ -80,8 +80,8 @@ def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotate
         raise InputError(
             path,
             f"none of its {len(features)} objects is a cell in {image} ({left_out})",
-            "If the cells were drawn as annotations, use --annotations; otherwise check "
-            "that image and annotation belong together",
+            "If the cells were drawn as annotations, use --annotations; otherwise check"
+            " that image and annotation belong together",
         )
     return annotated
 

@@ -13,9 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from custom.formats.patches import from_labels, from_rles, paint, to_rles
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.io import savemat
 
 from custom.datasets.splits import patients_from_csv
@@ -36,6 +33,7 @@ from custom.formats.folders import (
 from custom.formats.geojson import GeoJsonWriter, find_geojson
 from custom.io.image import read_image, read_labels
 from custom.io.names import IGNORE
+from custom.structures import BoxMasks
 from tests import annotation_files
 from tests.annotation_files import LABELS, RGB, SIZE, SOURCES, image_scope
 
@@ -46,7 +44,9 @@ def pixels(found: Annotated) -> Counter:
     """Class and pixels of each instance, in no order."""
     return Counter(
         (name, top, left, mask.shape, mask.tobytes())
-        for name, (top, left, mask) in zip(found.classes, found.patches, strict=True)
+        for name, (top, left, mask) in zip(
+            found.classes, found.masks.patches(), strict=True
+        )
     )
 
 
@@ -70,8 +70,9 @@ def test_every_source_gives_the_pixels_that_were_written(tmp_path, name):
     write(tmp_path / "in")
     found = find(tmp_path / "in").items[0].read()
     np.testing.assert_array_equal(found.read_image(), RGB)
-    labels, hidden = paint(found.patches, SIZE)
-    assert hidden == 0 and not found.dropped
+    labels = found.masks.paint()
+    assert found.masks.areas.sum() == np.count_nonzero(labels)
+    assert not found.dropped
     if name == "coco, polygons":  # outlines by hand do not go around holes
         np.testing.assert_array_equal((labels > 0)[LABELS > 0], True)
         assert (labels > 0).sum() - (LABELS > 0).sum() == 6
@@ -129,7 +130,7 @@ def test_monusac_drops_what_is_no_outline_and_keeps_what_is_ambiguous(tmp_path):
     (tmp_path / "a_1.xml").write_text(text)
     found = read_monusac(tmp_path / "a_1.xml", tmp_path / "a_1.tif")
     assert found.classes == ["Epithelial", "Ambiguous"]
-    assert found.patches[0][2].shape == (6, 6)  # the outline belongs to it
+    assert found.masks.patch(0)[2].shape == (6, 6)  # the outline belongs to it
     assert sum(found.dropped.values()) == 2
     assert found.dropped["covers no pixel of the image"] == 1
     assert "microns_per_pixel" not in found.facts and found.facts["patient"] == "a"
@@ -199,39 +200,17 @@ def test_every_real_instance_survives_there_and_back(hw3, tmp_path, target):
     assert sum(sum(cells.values()) for cells, _ in expected.values()) > 20
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(*[st.integers(0, 15)] * 4), max_size=6))
-def test_rle_of_patches_is_the_inverse_of_decoding(boxes):
-    patches = []
-    rng = np.random.default_rng(0)
-    for y, x, height, width in boxes:
-        mask = rng.random((height + 1, width + 1)) < 0.6
-        mask[0, :] = mask[-1, :] = mask[:, 0] = mask[:, -1] = True
-        patches.append((y, x, mask))
-    rles = to_rles(patches, (40, 33))
-    back = from_rles(rles)
-    assert len(back) == len(patches)
-    for one, two in zip(patches, back, strict=True):
-        assert one[:2] == two[:2]
-        np.testing.assert_array_equal(one[2], two[2])
-
-
-def test_large_ids_are_instances_as_others():
-    labels = LABELS.astype(np.int32)
-    labels[labels == 700] = 2**31 - 1
-    assert [number for number, _ in from_labels(labels)] == [1, 2, 2**31 - 1]
-    small, large = (dict(from_labels(x)) for x in (LABELS, labels))
-    np.testing.assert_array_equal(small[700][2], large[2**31 - 1][2])
-
-
 def cells(*windows, classes=None, name="a", size=(20, 20)) -> Source:
     """A source of one image with rectangles (top, left, height, width)."""
 
     def read() -> Annotated:
         found = Annotated(Path("a"), size, lambda: np.zeros((*size, 3), np.uint8))
-        for number, (top, left, height, width) in enumerate(windows):
-            which = classes[number] if classes else "class1"
-            found.add(which, (top, left, np.ones((height, width), bool)))
+        masks = [
+            (y, x, np.ones((height, width), bool)) for y, x, height, width in windows
+        ]
+        masks = BoxMasks.from_patches(masks, size)
+        names = classes or ["class1"] * len(masks)
+        found.extend((name, masks[i]) for i, name in enumerate(names))
         return found
 
     file = Path(__file__)

@@ -140,8 +140,8 @@ def test_written_files_are_read_by_other_programs_and_are_the_result(tmp_path):
             pixels, one = file.pages[0].tags["XResolution"].value
             assert pixels / one == pytest.approx(4)
     read = read_geojson(files["geojson"][0], image_path)  # also checks the format
-    assert len(read.patches) == len(masks)
-    for (y, x, patch), mask in zip(read.patches, masks, strict=True):
+    assert len(read.masks) == len(masks)
+    for (y, x, patch), mask in zip(read.masks.patches(), masks, strict=True):
         inner = mask[y - 1000 :, x - 7 :][: patch.shape[0], : patch.shape[1]]
         assert patch.sum() == mask.sum() and np.array_equal(patch, inner)
     written = json.loads(files["coco"][0].read_text())

@@ -15,13 +15,14 @@ Sources, each with what IN is:
     monuseg        the same; all layers are nuclei
     png-masks      folder of <image>/images and <image>/masks, one PNG per nucleus
     labels         folder of <image>_masks.tif, .png or .npy (Cellpose, StarDist)
-    geojson        folder of <image>.geojson (QuPath)
+    geojson        folder of <image>.geojson (QuPath): detections, and the nuclei of
+                   cells; with --annotations what was drawn by hand as well
     coco           a JSON file, RLE or polygons
     instance-maps  folder with PanNuke's or CoNIC's .npy arrays, or CoNSeP-like .mat
 
 OUT gets the format of --to and manifest.jsonl, which lists for each image the source
 files with their checksums, what was found, and what was left out and why. The same
-command goes on where it was interrupted. docs/data.md describes the formats.
+command resumes where it was interrupted. docs/data.md describes the formats.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from custom.datasets.splits import NAMES, find_split
 from custom.errors import InputError, run_tool
 from custom.formats.annotated import SAFE_NAME, Source
 from custom.formats.aperio_xml import MONUSAC_CLASSES, find_monusac, find_monuseg
@@ -90,9 +90,15 @@ def parse_args() -> argparse.Namespace:
         one.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1))
         if name in WITH_IMAGES:
             one.add_argument("--images", type=Path, help="folder of the images")
+        if name == "geojson":
+            one.add_argument(
+                "--annotations", action="store_true", help="take annotations as cells"
+            )
         if name == "layout":
             one.add_argument(
-                "--split", default="all", help=f"a split file, or one of {NAMES}"
+                "--split",
+                default="all",
+                help="a split file or its name, see make_split.py",
             )
             one.add_argument("--subset", choices=["train", "val"], default="train")
     args = parser.parse_args()
@@ -122,11 +128,15 @@ def find(args: argparse.Namespace) -> Source:
     """The images of the source."""
     if args.source == "png-masks":
         return find_mask_folders(args.input)
+    if args.source == "geojson":
+        return find_geojson(args.input, args.images, args.annotations)
     if args.source != "layout":
         return WITH_IMAGES[args.source](args.input, args.images)
     source = find_layout(args.input)
     if args.split == "all":
         return source
+    from custom.datasets.splits import find_split  # it imports mmdet
+
     classes_of = {
         item.name: [f.stem for f in item.files[1:] if f.stem != IGNORE]
         for item in source.items
@@ -157,7 +167,12 @@ def main() -> None:
         writer,
         args.out,
         classes,
-        {"from": args.source, "to": args.to},
+        {
+            "from": args.source,
+            "to": args.to,
+            # Not there before there was the choice, so that old manifests stay valid.
+            **({"annotations": True} if getattr(args, "annotations", False) else {}),
+        },
         args.jobs,
         partial(tqdm, total=len(source.items), desc="convert", unit="image", delay=1),
     )
