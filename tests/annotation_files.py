@@ -122,7 +122,7 @@ def geojson(folder: Path) -> None:
             "id": "1",
             "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
             "properties": {
-                "objectType": "annotation",
+                "objectType": "detection",
                 "classification": {"name": name, "color": [1, 2, 3]},
                 "measurements": [{"name": "Area", "value": 3.5}],
             },

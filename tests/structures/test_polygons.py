@@ -99,7 +99,7 @@ def test_holes_are_cut_out_even_where_they_leave_the_outline():
     expected &= ~drawn(fill([outside], SIZE))
     np.testing.assert_array_equal(found, expected)
     assert not drawn(fill([hole, square], SIZE)).any()
-    parts = [fill([ring], SIZE) for ring in (hole, outside, square + 100)]
+    parts = [fill([ring], SIZE) for ring in (hole, outside, square + 45)]
     expected = drawn(parts[0]) | drawn(parts[1])
     np.testing.assert_array_equal(drawn(union(parts, SIZE)), expected)
     assert not drawn(union([], SIZE)).any()

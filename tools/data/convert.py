@@ -98,7 +98,7 @@ def parse_args() -> argparse.Namespace:
             one.add_argument(
                 "--split",
                 default="all",
-                help="a split file or its name, see make_split.py",
+                help="a split file or name (make_split.py)",
             )
             one.add_argument("--subset", choices=["train", "val"], default="train")
     args = parser.parse_args()
