@@ -289,10 +289,13 @@ def _shape(rng: Generator, size: int, index: int) -> tuple[int, int]:
 
 
 def _write_image(path: Path, rgb: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 as the release does: RGBA, opaque, LZW with predictor."""
-    rgba = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    """Write (H, W, 3) uint8 as the release does.
+
+    RGBA with red and blue exchanged, opaque, LZW with predictor.
+    """
+    stored = np.dstack([rgb[..., ::-1], np.full(rgb.shape[:2], 255, np.uint8)])
     how = {"compression": "lzw", "predictor": True, "extrasamples": ["unassalpha"]}
-    tifffile.imwrite(path, rgba, photometric="rgb", **how)
+    tifffile.imwrite(path, stored, photometric="rgb", **how)
 
 
 def _write_labels(folder: Path, rng: Generator, labels: list[np.ndarray]) -> None:
@@ -314,13 +317,14 @@ def write_dataset(
     seed: int = 0,
     progress: Callable[[list], Iterable] = iter,
 ) -> dict[str, int]:
-    """Write a synthetic data set in the released layout, whole or not at all.
+    """Write a synthetic data set in the released layout, atomically.
 
-    The quirks of the release are kept: RGBA images, float64 label images, ids that
-    continue across the class files of one image and have gaps, no file for an
-    absent class, test ids that do not follow the names. The last training image has
-    no cell, the first test image has a side below 64 pixels. An image depends only
-    on the seed, the size and its number in its half (and on being the last).
+    The quirks of the release are kept: RGBA images with red and blue exchanged,
+    float64 label images, ids that continue across the class files of one image and have
+    gaps, no file for an absent class, test ids that do not follow the names. The last
+    training image has no cell, the first test image has a side below 64 pixels. An
+    image depends only on the seed, the size and its number in its half (and on being
+    the last).
 
     Args:
         root: folder to make; it may exist if it is empty.

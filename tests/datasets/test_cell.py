@@ -271,7 +271,8 @@ def test_default_pipelines_load_real_regions(regions, monkeypatch, repo, tmp_pat
         info, sample = val.get_data_info(i), val[i]
         folder = Path(info["img_path"]).parent
         bgr = sample["inputs"].numpy().transpose(1, 2, 0)
-        np.testing.assert_array_equal(bgr[..., ::-1], read_image(folder / "image.tif"))
+        # Stored with red and blue exchanged, turned at loading.
+        np.testing.assert_array_equal(bgr, read_image(folder / "image.tif"))
         meta = sample["data_samples"].metainfo
         assert meta["img_id"] == info["img_id"] and meta["name"] == info["name"]
         assert meta["ori_shape"] == (info["height"], info["width"])

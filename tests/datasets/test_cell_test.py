@@ -100,7 +100,7 @@ def test_real_list_gives_the_released_images(hw3, repo, monkeypatch):
     assert (meta["img_id"], meta["ori_shape"]) == (75, (125, 171))
     bgr = sample["inputs"].numpy().transpose(1, 2, 0)
     path = hw3 / "test_release" / meta["name"]
-    np.testing.assert_array_equal(bgr[..., ::-1], read_image(path))
+    np.testing.assert_array_equal(bgr, read_image(path))
 
 
 FULL = "test_image_name_to_ids.full.json"

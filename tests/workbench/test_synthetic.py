@@ -14,6 +14,7 @@ import tifffile
 from scipy import ndimage
 
 from custom.errors import InputError
+from custom.io.colours import channel_order_of
 from custom.workbench.synthetic import CLASSES, draw_tile, write_dataset
 
 UUID = re.compile(
@@ -118,7 +119,7 @@ def test_layout_holds_nothing_but_the_released_names(dataset):
     assert [path.name for path in root.parent.iterdir()] == [root.name]
 
 
-def test_images_are_opaque_rgba_lzw_with_predictor(dataset):
+def test_images_are_opaque_rgba_lzw_with_predictor_and_exchanged(dataset):
     root, _ = dataset
     for path in [*root.glob("train/*/image.tif"), *root.glob("test_release/*.tif")]:
         with tifffile.TiffFile(path) as tif:
@@ -130,6 +131,7 @@ def test_images_are_opaque_rgba_lzw_with_predictor(dataset):
             assert page.extrasamples == (tifffile.EXTRASAMPLE.UNASSALPHA,)
         assert image.dtype == np.uint8 and image.shape[2:] == (4,)
         assert (image[..., 3] == 255).all()
+        assert channel_order_of(image[..., :3]).order != "rgb"
 
 
 def test_label_images_continue_their_ids_with_gaps(dataset):

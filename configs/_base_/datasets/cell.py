@@ -5,13 +5,17 @@
 # name of a rule (custom/datasets/splits.py).
 data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
 split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
+# How the images store colours. Those of the release have red and blue exchanged;
+# CELL_CHANNEL_ORDER=rgb is for images in true colours.
+load_image = dict(
+    type='LoadCellImage', channel_order='{{$CELL_CHANNEL_ORDER:bgr}}')
 load_masks = dict(type='LoadLabelMasks')
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(
     type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)
 
 train_pipeline = [
-    dict(type='LoadCellImage'),
+    load_image,
     load_masks,
     dict(type='RandomScale', factor_range=(0.5, 2.0)),
     # Crops without cells stay: they teach what is not a cell.
@@ -28,7 +32,7 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadCellImage'),
+    load_image,
     dict(type='Resize', scale_factor=1.0, keep_ratio=True),
     dict(
         type='PackDetInputs',

@@ -9,12 +9,27 @@ nuclei = dict(
     data_root=data_root,
     split='{{$NUCLEI_SPLIT:random_80-20_seed42}}',
     cache_dir='{{$CELL_LABEL_CACHE:~/.cache/mmcell/labels}}')
-train_dataloader = dict(dataset=nuclei)
-val_dataloader = dict(dataset=nuclei)
+# These images are in true colours.
+load_image = dict(type='LoadCellImage', channel_order='rgb')
+train_pipeline = [
+    load_image if step['type'] == 'LoadCellImage' else step
+    for step in _base_.train_pipeline
+]
+test_pipeline = [
+    load_image if step['type'] == 'LoadCellImage' else step
+    for step in _base_.test_pipeline
+]
+val_pipeline = [
+    load_image if step['type'] == 'LoadCellImage' else step
+    for step in _base_.val_pipeline
+]
+train_dataloader = dict(dataset=dict(nuclei, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(nuclei, pipeline=val_pipeline))
 test_dataloader = val_dataloader
 submission_dataloader = dict(
     dataset=dict(
         data_root=data_root,
+        pipeline=test_pipeline,
         ann_file='test_img_ids.json',
         data_prefix=dict(img='test'),
         metainfo=dict(classes=('nucleus',), palette=[(0, 158, 115)])))

@@ -4,12 +4,12 @@ _base_ = '../../../_base_/datasets/cell.py'
 
 resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
 train_pipeline = [
-    dict(type='LoadCellImage'),
+    _base_.load_image,
     _base_.load_masks,
     resize,
     dict(type='PackDetInputs'),
 ]
-test_pipeline = [dict(type='LoadCellImage'), resize, _base_.test_pipeline[-1]]
+test_pipeline = [_base_.load_image, resize, _base_.test_pipeline[-1]]
 val_pipeline = [*test_pipeline[:-1], _base_.load_masks, test_pipeline[-1]]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
