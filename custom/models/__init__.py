@@ -1,5 +1,6 @@
-"""Heads, backbones and wrappers that the stock library lacks."""
+"""Assigner, heads, backbones and wrappers that the stock library lacks."""
 
+from custom.models.assigner import SparseMaxIoUAssigner
 from custom.models.backbones import ConvNeXt, EfficientNetV2
 from custom.models.mask_head import RoIFCNMaskHead
 from custom.models.tiled_detector import TiledDetector
@@ -11,6 +12,7 @@ __all__ = [
     "EfficientNetV2",
     "MaskTTAModel",
     "RoIFCNMaskHead",
+    "SparseMaxIoUAssigner",
     "TiledDetector",
     "prepare_weights",
 ]

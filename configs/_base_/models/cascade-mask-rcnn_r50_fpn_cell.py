@@ -13,6 +13,18 @@ model = dict(
             for head in _base_.model.roi_head.bbox_head
         ],
         mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5)),
+        rcnn=[
+            dict(
+                stage,
+                assigner=dict(
+                    stage.assigner,
+                    type='SparseMaxIoUAssigner',
+                    ignore_iof_thr=0.5))
+            for stage in _base_.model.train_cfg.rcnn
+        ]),
     test_cfg=dict(
         rpn=dict(nms_pre=2000, max_per_img=2000),
         rcnn=dict(score_thr=0.01, max_per_img=1000)))

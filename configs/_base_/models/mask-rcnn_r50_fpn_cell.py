@@ -12,8 +12,13 @@ model = dict(
     roi_head=dict(
         bbox_head=dict(num_classes=4),
         mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
-    # A region holds up to 770 cells.
-    train_cfg=dict(rpn_proposal=dict(max_per_img=2000)),
+    # A region holds up to 770 cells. Regions of ignore.tif train nothing.
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5)),
+        rpn_proposal=dict(max_per_img=2000),
+        rcnn=dict(
+            assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5))),
     test_cfg=dict(
         rpn=dict(nms_pre=2000, max_per_img=2000),
         rcnn=dict(score_thr=0.01, max_per_img=1000)))

@@ -10,4 +10,7 @@ model = dict(
                 type='Pretrained',
                 checkpoint='open-mmlab://detectron2/resnet50_caffe')),
         bbox_head=dict(num_classes=4),
-        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)))
+        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    train_cfg=dict(
+        rpn=dict(assigner=dict(type='SparseMaxIoUAssigner')),
+        rcnn=dict(assigner=dict(type='SparseMaxIoUAssigner'))))

@@ -20,7 +20,10 @@ model = dict(
             num_classes=4,
             loss_mask=dict(
                 type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
-    train_cfg=dict(rcnn=dict(mask_size=28)),
+    train_cfg=dict(
+        rpn=dict(assigner=dict(type='SparseMaxIoUAssigner')),
+        rcnn=dict(
+            assigner=dict(type='SparseMaxIoUAssigner'), mask_size=28)),
     test_cfg=dict(
         rpn=dict(max_per_img=2000),
         rcnn=dict(score_thr=0.01, max_per_img=1000, mask_thr_binary=0.5)))
