@@ -8,7 +8,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from custom.engine.runs import set_tta, tta_pipeline
+from custom.engine.configs import set_tta, tta_pipeline
 from custom.errors import InputError
 
 PACK = {"type": "PackDetInputs", "meta_keys": ("img_id", "scale_factor")}

@@ -38,6 +38,7 @@ from custom.engine.runs import (
     checkpoint_of_run,
     config_of_run,
     folds_of,
+    read_config,
     split_of_run,
 )
 from custom.errors import InputError, run_tool
@@ -344,7 +345,7 @@ def main() -> None:
 def _config(path: str | None, needed: bool) -> Config | None:
     """The config whose data set, evaluators and file name are used."""
     if path is not None and Path(path).is_file():
-        return Config.fromfile(path)
+        return read_config(path)
     if needed or path is not None:
         raise InputError(
             path or "the members", "their config is not there", "Give --config"

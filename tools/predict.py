@@ -30,7 +30,7 @@ import torch
 from mmengine.config import DictAction
 from tqdm import tqdm
 
-from custom.engine.runs import slurm_environment
+from custom.engine.distributed import slurm_environment
 from custom.errors import InputError, run_tool
 from custom.inference import Segmenter
 from custom.inference.segmenter import TILE_SIZE

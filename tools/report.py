@@ -27,8 +27,9 @@ from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from custom.datasets.splits import patients_from_names
-from custom.engine.model_budget_hook import count_parameters
-from custom.engine.runs import checkpoint_of_run, set_data_root, set_split
+from custom.engine.configs import set_data_root, set_split
+from custom.engine.guards import count_parameters
+from custom.engine.runs import checkpoint_of_run
 from custom.errors import InputError, run_tool
 from custom.evaluation import read_predictions
 from custom.workbench.analysis.analysis import Analysis, analyse, compare

@@ -2,13 +2,13 @@
 
 Examples::
 
+    python tools/test.py CONFIG work_dirs/RUN          # its best checkpoint
     python tools/test.py CONFIG CHECKPOINT
     python tools/test.py CONFIG CHECKPOINT --format-only   # test-results.json and zip
 
-Evaluation is on the validation images of the run that the checkpoint comes from (its
-split.json), whatever the folder of images holds today. Everything that is written goes
-to a new folder, <work dir>/<time>/; predictions.json there holds what was found, for
-tools/ensemble.py and other programs.
+The evaluation takes the validation images of the checkpoint's run (its split.json),
+whatever the folder of images holds today. The output goes to a new folder,
+<work dir>/<time>/; predictions.json there is for tools/ensemble.py and other programs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from mmengine.config import Config, DictAction
-from mmengine.runner import Runner
 
-from custom.engine import explain_out_of_memory
-from custom.engine.runs import join_cpu_processes, set_split, set_tta, split_of_run
+from custom.engine.configs import set_split, set_submission, set_tta
+from custom.engine.distributed import join_cpu_processes
+from custom.engine.runner import CellRunner
+from custom.engine.runs import checkpoint_of_run, split_of_run
 from custom.errors import InputError, run_tool
 from custom.evaluation import PredictionDump
 from custom.io.checksums import file_checksum
@@ -37,7 +38,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="config file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "checkpoint", help="checkpoint, or a run's folder: its best, or else its last"
+    )
     parser.add_argument("--work-dir", help="default: the folder of the checkpoint")
     parser.add_argument(
         "--format-only",
@@ -62,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
-        help="who starts the processes of a distributed run",
+        help="program that starts the processes of a distributed run",
     )
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
     args = parser.parse_args()
@@ -75,6 +78,8 @@ def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
     checkpoint = Path(args.checkpoint)
+    if checkpoint.is_dir():
+        checkpoint = checkpoint_of_run(checkpoint)
     if not checkpoint.is_file():
         raise InputError(
             checkpoint,
@@ -94,8 +99,7 @@ def main() -> None:
             draw=True, interval=1, test_out_dir=args.show_dir
         )
     if args.format_only:
-        cfg.test_dataloader = cfg.submission_dataloader
-        cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
+        set_submission(cfg)
     add_evaluator(cfg, {"type": "PredictionDump", "info": {}})
     if args.tta:
         set_tta(cfg)
@@ -111,28 +115,27 @@ def main() -> None:
         if isinstance(metric, PredictionDump):
             metric.info.update(
                 config=args.config,
-                checkpoint=args.checkpoint,
+                checkpoint=str(checkpoint),
                 checkpoint_sha256=checksum,
                 split=split
                 and {"name": split.name, "rule": split.rule, "seed": split.seed},
                 subset="test" if args.format_only else "val",
             )
-    with explain_out_of_memory(runner):
-        runner.test()
+    runner.test()
 
 
-class TestRunner(Runner):
-    """A runner that leaves the resolved config of the training run alone."""
+class TestRunner(CellRunner):
+    """A runner that keeps the training's resolved config in the work dir."""
 
     def dump_config(self) -> None:
         """Nothing: <time>/vis_data/config.py is the config of this run."""
 
 
 def add_evaluator(cfg: Config, evaluator: dict) -> None:
-    """Add one to those that a config has, be they one or several."""
+    """Add an evaluator to the one or several of a config."""
     present = cfg.test_evaluator
     present = present if isinstance(present, (list, tuple)) else [present]
-    # The config of an earlier test has it already.
+    # The saved config of an earlier test has it already.
     others = [item for item in present if item["type"] != evaluator["type"]]
     cfg.test_evaluator = [*others, evaluator]
 

@@ -5,7 +5,8 @@ Example::
     CELL_DATA_ROOT=data/hw3 python tools/train.py configs/cell/maskrcnn_r50.py
 
 The run goes to work_dirs/<config>/: checkpoints, log, scalars, the resolved config and
-the split. The options are those of MMDetection's own tools/train.py.
+the split. The options are those of MMDetection's tools/train.py. Another length of the
+run: --cfg-options train_cfg.max_epochs=72 (or train_cfg.max_iters=450).
 """
 
 from __future__ import annotations
@@ -18,15 +19,12 @@ from pathlib import Path
 # machine are several times slower without it, one alone is not faster.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
 
-from custom.engine import explain_out_of_memory
-from custom.engine.runner import CellRunner
-from custom.engine.runs import (
-    guard_work_dir,
-    join_cpu_processes,
-    resume,
-)
+from custom.engine.distributed import join_cpu_processes
+from custom.engine.runs import guard_work_dir, resume
 from custom.errors import run_tool
 from custom.models.weights import prepare_weights
 
@@ -47,13 +45,15 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--deterministic",
         action="store_true",
-        help="the same weights each time on the same machine; slower",
+        help="ordered algorithms of PyTorch, slower. On a CPU each run then ends with "
+        "the same weights; on a GPU not quite, because mmcv's RoIAlign adds gradients "
+        "in any order",
     )
     parser.add_argument(
         "--resume",
         nargs="?",
         const="auto",
-        help="go on from a checkpoint, or from the newest of the work dir",
+        help="continue from a checkpoint, or from the newest of the work dir",
     )
     parser.add_argument(
         "--cfg-options",
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
-        help="who starts the processes of a distributed run",
+        help="program that starts the processes of a distributed run",
     )
     # torch.distributed.launch passes this one
     parser.add_argument("--local_rank", "--local-rank", type=int, default=0)
@@ -86,13 +86,13 @@ def main() -> None:
     elif cfg.get("work_dir") is None:
         cfg.work_dir = f"work_dirs/{Path(args.config).stem}"
     if args.amp:
-        cfg.optim_wrapper.type = "FiniteLossAmpOptimWrapper"
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.auto_scale_lr:
         cfg.auto_scale_lr.enable = True
     if args.deterministic:
         cfg.randomness.deterministic = True
-        # What cuBLAS wants for it, before CUDA starts.
+        # cuBLAS reads it when CUDA starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if args.resume is not None:
         resume(cfg, args.resume)
@@ -102,10 +102,13 @@ def main() -> None:
         prepare_weights(cfg)
 
     join_cpu_processes(cfg)
-    runner = CellRunner.from_cfg(cfg)
-    with explain_out_of_memory(runner):
-        runner.train()
-    runner.logger.info(f"The run is in {runner.work_dir}")
+    runner = RUNNERS.build(cfg)
+    if args.deterministic and torch.cuda.is_available():
+        runner.logger.warning(
+            "--deterministic on a GPU: two runs may differ in the last digits, because "
+            "mmcv's RoIAlign adds gradients in any order"
+        )
+    runner.train()
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ from custom.datasets.splits import (
     patients_from_csv,
     patients_from_names,
 )
+from custom.engine.configs import labelled_datasets
 from custom.engine.runs import (
     checkpoint_of_run,
     folds_of,
-    labelled_datasets,
     last_checkpoint,
     split_of_run,
 )

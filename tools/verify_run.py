@@ -33,13 +33,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from custom.datasets.splits import Split
-from custom.engine.run_record_hook import CHECKPOINTS, DATA, RUN
+from custom.engine.configs import labelled_datasets, set_data_root, set_split
+from custom.engine.record import CHECKPOINTS, DATA, RUN
 from custom.engine.runs import (
     checkpoint_of_run,
     config_of_run,
-    labelled_datasets,
-    set_data_root,
-    set_split,
+    read_config,
     split_of_run,
 )
 from custom.errors import InputError, run_tool
@@ -138,7 +137,7 @@ def find_evaluations(work_dir: Path, data_root: Path | None) -> list[Evaluation]
     split = split_of_run(work_dir)
 
     def load(path: Path, own_split: bool) -> Config:
-        cfg = Config.fromfile(path)
+        cfg = read_config(path)
         if own_split and split is not None:
             set_split(cfg, split)
         set_data_root(cfg, data_root, record.get("data_root"))

@@ -1,4 +1,4 @@
-# The loop, logging and checkpoints of every run, on top of MMDetection's.
+# Runner, logging and checkpoints of every run, on top of MMDetection's.
 _base_ = ['mmdet::_base_/default_runtime.py', './tta.py']
 
 custom_imports = dict(
@@ -23,16 +23,17 @@ default_hooks = dict(
     visualization=dict(type='CellVisualizationHook'))
 custom_hooks = [
     dict(type='RunRecordHook'),
-    # The course's rule: fewer than 200 million trainable parameters.
-    dict(type='ModelBudgetHook', limit=200_000_000),
+    dict(type='ClassCheckHook'),
+    dict(type='ScheduleCheckHook'),
     dict(type='NonFiniteLossHook', max_skips=20),
-    # A run that is killed or told to stop goes on exactly (docs/reliability.md).
-    dict(type='RandomStateHook'),
-    dict(type='GradientStateHook'),
+    # Saves and exits with code 85 on SIGTERM (docs/reliability.md).
     dict(type='PreemptionHook'),
-    # For distributed runs of networks that train batch norm.
-    dict(type='BatchNormStatsHook'),
 ]
+# MMDetection's tools/train.py and test.py build this Runner, too.
+runner_type = 'CellRunner'
+# In distributed runs batch norm keeps the running statistics of the first process.
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel', broadcast_buffers=True)
 
 visualizer = dict(
     type='CellVisualizer',

@@ -1,4 +1,4 @@
-"""The Runner of training runs."""
+"""The Runner and the loop of epochs that the configs name."""
 
 from __future__ import annotations
 
@@ -8,18 +8,76 @@ import signal
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.registry import LOOPS, RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
 from torch.utils.data import DataLoader
 
-from custom.engine.loop import ResumableEpochLoop
-from custom.engine.preemption_hook import SIGNALS
+from custom.engine.guards import explain_out_of_memory
+from custom.engine.logging import keep_dumps_off_screen, log_outcome
+from custom.engine.resume import BATCHES_DONE, SIGNALS, unwrapped
+from custom.errors import InputError
+from custom.io.checkpoint import read_checkpoint
 
 
+@RUNNERS.register_module()
 class CellRunner(Runner):
-    """A Runner whose samples do not depend on workers, processes and history."""
+    """:class:`mmengine.runner.Runner`, named by ``runner_type`` in the configs.
+
+    The differences: checkpoints are read without running code; starting a data loader
+    leaves the model's random numbers alone; loader workers survive a signal to the
+    whole job; ``auto_scale_lr`` counts accumulated batches; running out of memory names
+    the images; the screen shows less than the log file.
+    """
+
+    def train(self) -> nn.Module:
+        """Train, then log the best score and where everything is."""
+        with explain_out_of_memory(self):
+            model = super().train()
+        log_outcome(self)
+        return model
+
+    def test(self) -> dict:
+        """Test, then log where the results are."""
+        with explain_out_of_memory(self):
+            metrics = super().test()
+        self.logger.info(f"Results: {self.log_dir}")
+        return metrics
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """MMEngine's logger, whose long dumps go to the log file only."""
+        logger = super().build_logger(*args, **kwargs)
+        keep_dumps_off_screen(logger)
+        return logger
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = "cpu",
+        strict: bool = False,
+        revise_keys: list = [(r"^module\.", "")],  # noqa: B006 (as in MMEngine)
+    ) -> dict:
+        """Load a checkpoint by :func:`custom.io.checkpoint.read_checkpoint`.
+
+        Raises:
+            InputError: The file is missing, damaged, or would run code.
+        """
+        if "://" in filename:
+            return super().load_checkpoint(filename, map_location, strict, revise_keys)
+        checkpoint = read_checkpoint(filename, map_location)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        _load_checkpoint_to_model(
+            unwrapped(self.model), checkpoint, strict, revise_keys=revise_keys
+        )
+        self._has_loaded = True
+        self.logger.info(f"Load checkpoint from {filename}")
+        return checkpoint
 
     @staticmethod
     def build_dataloader(
@@ -27,10 +85,7 @@ class CellRunner(Runner):
         seed: int | None = None,
         diff_rank_seed: bool = False,
     ) -> DataLoader:
-        """As in the base, with the data set in ``SeededDataset`` where draws are made.
-
-        The config stays as it is written: its data set's settings keep their places.
-        """
+        """MMEngine's data loader with a generator and a start of workers of its own."""
         if isinstance(dataloader, dict):
             # Starting a loader draws a number; the model's generator must not notice.
             dataloader = {**dataloader, "generator": torch.Generator()}
@@ -42,20 +97,18 @@ class CellRunner(Runner):
                     "dataset": dataloader["dataset"],
                 }
             if kind == "DrawSampler":
-                dataloader["sampler"] = {
-                    "batch_size": dataloader["batch_size"],
-                    **sampler,
-                }
+                size = dataloader["batch_size"]
+                dataloader["sampler"] = {"batch_size": size, **sampler}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
-        loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
+        loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         return loader
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
     ) -> None:
-        """As in the base, by the images of an optimiser's step.
+        """Scale the learning rate by the images of an optimiser's step.
 
-        The base leaves ``accumulative_counts`` out.
+        The base class leaves ``accumulative_counts`` out.
         """
         if auto_scale_lr and auto_scale_lr.get("enable"):
             counts = self.cfg.optim_wrapper.get("accumulative_counts", 1)
@@ -63,35 +116,71 @@ class CellRunner(Runner):
             auto_scale_lr = {**auto_scale_lr, "base_batch_size": base}
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
-    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As in the base; loops of epochs resume within an epoch, too."""
-        if isinstance(loop, dict) and loop.get("type") == "EpochBasedTrainLoop":
-            loop = {**loop, "type": ResumableEpochLoop}
-        return super().build_train_loop(loop)
 
+@LOOPS.register_module()
+class ResumableEpochLoop(EpochBasedTrainLoop):
+    """:class:`mmengine.runner.EpochBasedTrainLoop` that resumes within an epoch.
 
-def _begin_worker(begin: Callable[[int], None] | None, worker_id: int) -> None:
-    """Let only the run itself end a worker of its loaders.
-
-    Slurm sends SIGTERM to every process of a job. The run finishes its iteration then
-    (PreemptionHook), for which it needs its workers; the run in turn ends them by
-    SIGTERM when Python exits, as multiprocessing does, and waits for their end.
+    Checkpoints from the middle of an epoch say how many of its batches are done. A
+    resumed run loads these once more and skips them; the random augmentation of the
+    others does not depend on them, see :class:`custom.datasets.SeededDataset`.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    threading.Thread(target=_await_parent, daemon=True).start()
-    if begin is not None:
-        begin(worker_id)
+
+    def run_epoch(self) -> None:
+        """Train the batches of the epoch that are not done."""
+        hub, length = self.runner.message_hub, len(self.dataloader)
+        done = self._batches_done()
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        for idx, data_batch in islice(enumerate(self.dataloader), done, None):
+            hub.update_info(BATCHES_DONE, (idx + 1, length))
+            self.run_iter(idx, data_batch)
+        hub.pop_info(BATCHES_DONE, None)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def _batches_done(self) -> int:
+        """Batches done at the checkpoint that the run resumes from; 0 between epochs.
+
+        Raises:
+            InputError: The epoch had another number of batches then.
+        """
+        length = len(self.dataloader)
+        done, before = self.runner.message_hub.get_info(BATCHES_DONE, (0, length))
+        if before != length:
+            raise InputError(
+                self.runner.work_dir,
+                f"the checkpoint was made after {done} of {before} batches of an epoch "
+                f"that has {length} now",
+                "Resume with the same data, batch size and number of processes, or "
+                "from a checkpoint between two epochs (--resume PATH)",
+            )
+        return done
+
+
+def _start_worker(stock: Callable[[int], None] | None, worker_id: int) -> None:
+    """Make a loader worker end with its run, and only then.
+
+    Slurm sends SIGTERM to every process of a job. The run then finishes its iteration
+    (PreemptionHook), for which it needs its workers. When Python exits, it ends the
+    workers by SIGTERM, too, and waits for them.
+    """
+    if hasattr(signal, "sigtimedwait"):  # Linux
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=_await_parent, daemon=True).start()
+    if stock is not None:
+        stock(worker_id)
 
 
 def _await_parent() -> None:
-    """Exit when the run says so, or is no more.
+    """Exit when the run sends a signal, or has ended.
 
-    A worker of PyTorch whose run was killed notices it, too, but then waits for ever
-    for somebody to take its last batch.
+    A worker of PyTorch notices that its run was killed, but then waits for ever for
+    somebody to take its last batch.
     """
-    run = multiprocessing.parent_process().pid
-    while os.getppid() == run:
-        told = signal.sigtimedwait(SIGNALS, 2)
-        if told is not None and told.si_pid == run:
+    parent = multiprocessing.parent_process().pid
+    while os.getppid() == parent:
+        received = signal.sigtimedwait(SIGNALS, 2)
+        if received is not None and received.si_pid == parent:
             break
     os._exit(0)

@@ -24,7 +24,8 @@ from torch import nn
 
 import custom.models  # registers
 import custom.transforms  # noqa: F401 (registers)
-from custom.engine.runs import checkpoint_of_run, config_of_run, tta_pipeline
+from custom.engine.configs import tta_pipeline
+from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
 from custom.inference.export import ExportedModel, load_export
 from custom.inference.known_types import FORBIDDEN_KEYS, check_types
@@ -83,7 +84,7 @@ def read_model(
     if checkpoint is None:
         model, checkpoint = _config_of(model), checkpoint_of_run(model)
     try:
-        config = Config.fromfile(model)
+        config = read_config(model)
         config.merge_from_dict(options or {})
         if not {"model", "submission_dataloader"} <= config.keys():
             raise ValueError("it has no model or no submission_dataloader")

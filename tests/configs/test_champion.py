@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
 
-from custom.engine.model_budget_hook import count_parameters
+from custom.engine.guards import count_parameters
 from custom.structures import LabelMasks
 from tests.configs.test_all_configs import CONFIGS, shrink
 

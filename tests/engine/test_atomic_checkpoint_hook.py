@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from mmengine.hooks import Hook
 
-from custom.engine.preemption_hook import EXIT_CODE, SIGNALS
+from custom.engine.resume import EXIT_CODE, SIGNALS
 from custom.errors import InputError
 from custom.io import atomic
 from custom.io.checkpoint import is_whole, read_checkpoint

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from custom.engine.model_budget_hook import ModelBudgetHook, count_parameters
+from custom.engine.guards import ModelBudgetHook, count_parameters
 from custom.errors import InputError
 
 

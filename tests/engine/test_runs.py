@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from custom.engine.runs import (
-    guard_work_dir,
-    last_checkpoint,
-    resume,
-    set_split,
-    split_of_run,
-)
+from custom.engine.configs import set_split
+from custom.engine.runs import guard_work_dir, last_checkpoint, resume, split_of_run
 from custom.errors import InputError
 from custom.io.checkpoint import write_checkpoint
 

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch.multiprocessing import start_processes
 
 from custom.datasets.random_numbers import own_random_numbers
-from custom.engine.validation_loss_hook import ValidationLossHook, in_network_frame
+from custom.engine.validation_loss import ValidationLossHook, in_network_frame
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskrcnn_r18-slim.py"
 RESIZE = {"type": "Resize", "scale": (120, 90), "keep_ratio": True}

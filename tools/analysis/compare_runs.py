@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from custom.engine.runs import config_of_run
+from custom.engine.runs import config_of_run, read_config
 from custom.errors import run_tool
 from custom.workbench.report.scalars import read_scalars
 
@@ -47,11 +47,6 @@ SHORTER = (
 )
 # The split has a column of its own, whatever the settings call it.
 IGNORED = ("split", "data_root", "cache_dir", "persistent_workers", "num_workers")
-
-
-def read_config(run: Path) -> Config:
-    """The resolved config that a run was trained with."""
-    return Config.fromfile(config_of_run(run))
 
 
 def flatten(node, name: str = "") -> dict[str, str]:
@@ -146,7 +141,7 @@ def compare(runs: list[Path]) -> tuple[list[dict[str, str]], str | None]:
     Raises:
         InputError: A folder is not that of a run.
     """
-    configs = [read_config(run) for run in runs]
+    configs = [read_config(config_of_run(run)) for run in runs]
     differing = differences(configs)
     table, validation = [], set()
     for i, run in enumerate(runs):

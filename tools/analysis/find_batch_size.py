@@ -39,7 +39,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from custom.engine.out_of_memory_hook import is_out_of_memory
+from custom.engine.guards import is_out_of_memory
 from custom.errors import InputError, run_tool
 
 GIB = 1 << 30

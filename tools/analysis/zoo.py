@@ -25,7 +25,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from custom.engine.model_budget_hook import count_parameters
+from custom.engine.guards import count_parameters
 from custom.errors import run_tool
 from custom.io.atomic import write_atomically
 

@@ -3,5 +3,5 @@ _base_ = [
     '../../_base_/models/cascade-mask-rcnn_r50_fpn_cell.py',
     '../../_base_/datasets/cell.py',
     '../../_base_/schedules/adamw_36e.py',
-    '../../_base_/runtime.py',
+    '../../_base_/runtime_course.py',
 ]

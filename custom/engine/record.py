@@ -1,4 +1,4 @@
-"""A run folder that explains itself."""
+"""Records in a run's folder: command, machine, code, data, checkpoints."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from mmengine.dist import master_only
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -35,11 +35,12 @@ class RunRecordHook(Hook):
     * ``split.json``: the names of the images, so that the run can be tested and resumed
       on the same split even if the folder of images changes.
     * ``run.json``: the command, the machine, all packages, the git state, the number of
-      images; ``resumed`` lists the same of every time the run went on.
+      images; ``resumed`` lists the same for each time the run was resumed.
     * ``uncommitted.diff``: what differed from the commit, if anything did.
     * ``data.json``: the SHA-256 of every image and label file of the split, by names
-      that do not tell where they are.
-    * ``checkpoints.json``: the SHA-256 of every checkpoint that is in the folder.
+      relative to the data root.
+    * ``checkpoints.json``: the SHA-256 of every checkpoint in the folder, computed once
+      for each file.
     """
 
     priority = "LOWEST"  # after the hook that saves checkpoints
@@ -49,69 +50,40 @@ class RunRecordHook(Hook):
         # Size and time of change of the files whose checksums are on record.
         self._hashed: dict[str, tuple[int, int]] = {}
 
-    @master_only
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Check the data before a resumed run does anything with it.
+        """Compare the data with those of the run before a resumed run uses them.
 
         Raises:
-            InputError: A file is not the one that the run began with.
+            InputError: A file differs from the one that the run began with.
         """
         if runner._resume:
-            _record_data(runner)
+            _in_first_process(_record_data, runner)
 
-    @master_only
     def before_train(self, runner) -> None:
-        """Write all of it."""
-        work_dir = Path(runner.work_dir)
-        dataset = next(_labelled(runner.train_dataloader.dataset), None)
-        split: Split | None = getattr(dataset, "split", None)
-        if split is not None:
-            split.save(work_dir / "split.json")
+        """Write the records.
+
+        Raises:
+            InputError: A file of the data or the folder cannot be read or written.
+        """
         if not runner._resume:
-            _record_data(runner)
-        git, changes = _git_state()
-        if changes:
-            with write_atomically(work_dir / CHANGES) as part:
-                part.write_text(changes)
-        environment = collect_env()
-        environment.pop("PyTorch compiling details", None)
-        packages = {d.name: d.version for d in metadata.distributions()}
-        record = {
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "environment": {name: str(value) for name, value in environment.items()},
-            "packages": dict(sorted(packages.items())),
-            "git": git,
-            "seed": runner.seed,
-            "world_size": runner.world_size,
-            "data_root": str(Path(getattr(dataset, "data_root", "")).resolve()),
-            "train_images": len(runner.train_dataloader.dataset),
-            "split": split.name if split else None,
-        }
-        path = work_dir / RUN
-        if runner._resume and path.exists():
-            first = read_json(path)
-            first.setdefault("resumed", []).append(record)
-            record = first
-        write_json(record, path, indent=1)
+            _in_first_process(_record_data, runner)
+        _in_first_process(_record_run, runner)
         self._record_checkpoints(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """There will be a new file when the hooks of this point are through."""
+        """Note that a new file follows."""
         self._new_checkpoint = True
 
     def after_train_iter(self, runner, *args, **kwargs) -> None:
-        """Record the checkpoint that was saved."""
+        """Record the checkpoint of this iteration."""
         self._record_checkpoints(runner)
 
     def after_train_epoch(self, runner) -> None:
-        """Record the checkpoint that was saved."""
+        """Record the checkpoint of this epoch."""
         self._record_checkpoints(runner)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Record the checkpoint that is the best."""
+        """Record the best checkpoint."""
         self._record_checkpoints(runner)
 
     def after_train(self, runner) -> None:
@@ -141,8 +113,61 @@ class RunRecordHook(Hook):
         write_json(record, path, indent=1)
 
 
+def _in_first_process(action: Callable, runner) -> None:
+    """Call an action in the first process; its InputError ends all processes.
+
+    Raises:
+        InputError: The action raised it.
+    """
+    errors = [None]
+    if is_main_process():
+        try:
+            action(runner)
+        except InputError as error:
+            errors = [error]
+    broadcast_object_list(errors)
+    if errors[0] is not None:
+        raise errors[0]
+
+
+def _record_run(runner) -> None:
+    """Write ``split.json``, ``uncommitted.diff`` and ``run.json``."""
+    work_dir = Path(runner.work_dir)
+    dataset = next(_labelled(runner.train_dataloader.dataset), None)
+    split: Split | None = getattr(dataset, "split", None)
+    if split is not None:
+        split.save(work_dir / "split.json")
+    git, changes = _git_state()
+    if changes:
+        with write_atomically(work_dir / CHANGES) as part:
+            part.write_text(changes)
+    environment = collect_env()
+    environment.pop("PyTorch compiling details", None)
+    packages = {d.name: d.version for d in metadata.distributions()}
+    record = {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "environment": {name: str(value) for name, value in environment.items()},
+        "packages": dict(sorted(packages.items())),
+        "git": git,
+        "seed": runner.seed,
+        "world_size": runner.world_size,
+        "data_root": str(Path(getattr(dataset, "data_root", "")).resolve()),
+        "train_images": len(runner.train_dataloader.dataset),
+        "split": split.name if split else None,
+    }
+    path = work_dir / RUN
+    if runner._resume and path.exists():
+        first = read_json(path)
+        first.setdefault("resumed", []).append(record)
+        record = first
+    write_json(record, path, indent=1)
+
+
 def _labelled(dataset) -> Iterator:
-    """The data sets that know their files, inside of wrappers."""
+    """The data sets that know their files, also those inside wrappers."""
     inner = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if hasattr(dataset, "files"):
         yield dataset
@@ -153,10 +178,10 @@ def _labelled(dataset) -> Iterator:
 
 
 def _record_data(runner) -> None:
-    """Write the checksums of all files of the run.
+    """Write ``data.json``.
 
     Raises:
-        InputError: The run is resumed, and a file is another one.
+        InputError: The run is resumed, and a file differs from the recorded one.
     """
     path, files = Path(runner.work_dir, DATA), {}
     loaders = [runner.train_dataloader]
@@ -165,23 +190,23 @@ def _record_data(runner) -> None:
         for dataset in _labelled(loader.dataset):
             files.update(dataset.files())
     start = time.perf_counter()
-    found = file_checksums(files)
+    checksums = file_checksums(files)
     seconds = time.perf_counter() - start
     known = read_json(path)["sha256"] if runner._resume and path.exists() else {}
-    for name, checksum in found.items():
+    for name, checksum in checksums.items():
         if known.get(name, checksum) != checksum:
             raise InputError(
                 files[name],
                 "it has changed since the run began",
-                "Put the old file back, or begin a new run in another --work-dir",
+                "Restore the old file, or begin a new run in another --work-dir",
             )
-    record = {"seconds": round(seconds, 2), "sha256": {**known, **found}}
+    record = {"seconds": round(seconds, 2), "sha256": {**known, **checksums}}
     write_json(record, path, indent=1)
-    print_log(f"Checksums of {len(found)} data files: {seconds:.1f} s", "current")
+    print_log(f"Checksums of {len(checksums)} data files: {seconds:.1f} s", "current")
 
 
 def _git_state() -> tuple[dict | None, str]:
-    """Commit and files that differ from it, and how; None outside a checkout."""
+    """Commit, changed files and their diff; None and no diff outside a checkout."""
 
     def git(*args: str) -> str:
         return subprocess.run(
