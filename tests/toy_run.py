@@ -75,7 +75,7 @@ def runner(
 ) -> CellRunner:
     """A run of 12 iterations in 3 epochs of 4, validated every 4, saved every 2."""
     loader = {"batch_size": batch_size, "num_workers": 0}
-    length = {"type": "EpochBasedTrainLoop", "max_epochs": 3, "val_interval": 1}
+    length = {"type": "ResumableEpochLoop", "max_epochs": 3, "val_interval": 1}
     if not epochs:
         length = {"type": "IterBasedTrainLoop", "max_iters": 12, "val_interval": 4}
     sampler = "DrawSampler" if epochs else "InfiniteDrawSampler"
@@ -115,8 +115,6 @@ def runner(
         },
         custom_hooks=[
             {"type": "EMAHook", "momentum": 0.3},
-            {"type": "RandomStateHook"},
-            {"type": "GradientStateHook"},
             {"type": "PreemptionHook"},
         ],
         randomness={"seed": 3},

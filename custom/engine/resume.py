@@ -20,7 +20,6 @@ from mmengine.dist import (
     all_reduce,
     all_reduce_params,
     get_rank,
-    get_world_size,
     is_main_process,
 )
 from mmengine.fileio import LocalBackend, register_backend
@@ -101,7 +100,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """Restore the state, remove temporary files, run a validation that is due."""
         super().before_train(runner)
         if states := self._state.get(_RANDOM_STATES):
-            _restore_random_states(states)
+            _restore_random_states(states, runner.world_size)
         if gradients := self._state.get(_GRADIENTS):
             for name, parameter in unwrapped(runner.model).named_parameters():
                 if name in gradients:
@@ -347,12 +346,12 @@ def _random_state() -> dict:
     }
 
 
-def _restore_random_states(states: list[dict]) -> None:
+def _restore_random_states(states: list[dict], world_size: int) -> None:
     """Set the generators of this process to those of its rank in the checkpoint."""
-    if len(states) != get_world_size():
+    if len(states) != world_size:
         print_log(
             f"The checkpoint was made by {len(states)} processes, this run has "
-            f"{get_world_size()}: the model's random numbers start from the seed",
+            f"{world_size}: the model's random numbers start from the seed",
             "current",
             logging.WARNING,
         )

@@ -15,21 +15,23 @@ from custom.io.checkpoint import write_checkpoint
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("SLURM_PROCID", raising=False)
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
 
 
-@pytest.mark.parametrize("name", ["epoch_3.pth", "iter_300.pth", "run.json"])
+@pytest.mark.parametrize("name", ["epoch_3.pth", "iter_300.pth", "best_x_iter_2.pth"])
 def test_folder_of_another_run_is_refused(tmp_path, name):
     (tmp_path / name).touch()
     with pytest.raises(InputError) as error:
         guard_work_dir(str(tmp_path))
     assert error.value.source == str(tmp_path)
-    assert f"it holds another run ({name})" in error.value.reason
+    assert f"the checkpoints of another run ({name})" in error.value.reason
     assert "--resume" in error.value.remedy and "--work-dir" in error.value.remedy
 
 
-def test_new_empty_or_unrelated_folder_is_taken(tmp_path):
+def test_a_folder_without_checkpoints_is_taken(tmp_path):
+    """Also that of a start that crashed before its first."""
+    (tmp_path / "run.json").touch()
     guard_work_dir(tmp_path / "not" / "there")
     guard_work_dir(tmp_path)
     (tmp_path / "notes.txt").touch()
@@ -39,9 +41,12 @@ def test_new_empty_or_unrelated_folder_is_taken(tmp_path):
     guard_work_dir(tmp_path)
 
 
-@pytest.mark.parametrize("variable", ["RANK", "SLURM_PROCID"])
+VARIABLES = ["RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
 def test_only_the_first_process_looks(tmp_path, monkeypatch, variable):
-    (tmp_path / "run.json").touch()
+    (tmp_path / "iter_2.pth").touch()
     monkeypatch.setenv(variable, "1")
     guard_work_dir(tmp_path)
     monkeypatch.setenv(variable, "0")
@@ -50,7 +55,7 @@ def test_only_the_first_process_looks(tmp_path, monkeypatch, variable):
 
 
 def test_rank_of_a_launcher_inside_slurm_counts(tmp_path, monkeypatch):
-    (tmp_path / "run.json").touch()
+    (tmp_path / "iter_2.pth").touch()
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("SLURM_PROCID", "1")
     with pytest.raises(InputError):
@@ -118,7 +123,7 @@ def test_set_split_leaves_absent_loaders_and_unlabelled_images_alone():
     assert cfg.submission_dataloader.dataset == {"type": "CellTestDataset"}
 
 
-def test_set_split_on_the_front_door_config(repo: Path):
+def test_set_split_on_the_baseline_config(repo: Path):
     cfg = Config.fromfile(repo / "configs/cell/maskrcnn_r50.py")
     set_split(cfg, "mine.json")
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)

@@ -1,10 +1,8 @@
 # AdamW for 20 epochs, a cosine per epoch.
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=20, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+_base_ = '../../../_base_/schedules/adamw_36e.py'
+
+train_cfg = dict(max_epochs=20)
 optim_wrapper = dict(
-    type='FiniteLossOptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-2),
-    clip_grad=dict(max_norm=1))
-param_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-6)]
-auto_scale_lr = dict(enable=False, base_batch_size=4)
+    optimizer=dict(weight_decay=1e-2), clip_grad=dict(max_norm=1))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=20, eta_min=1e-6)]
+auto_scale_lr = dict(base_batch_size=4)

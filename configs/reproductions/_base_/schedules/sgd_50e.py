@@ -1,13 +1,14 @@
 # SGD for 50 epochs: linear warm-up over the first 5 % of the iterations, then a cosine
 # to zero, both per iteration.
-warmup_epochs = 2.5
-train_cfg = dict(type='ResumableEpochLoop', max_epochs=50, val_interval=1)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+_base_ = '../../../_base_/schedules/adamw_36e.py'
+
+max_epochs = 50
+warmup_epochs = 0.05 * max_epochs
+train_cfg = dict(max_epochs=max_epochs)
 optim_wrapper = dict(
-    type='FiniteLossOptimWrapper',
     optimizer=dict(
-        type='SGD', lr=5e-3, momentum=0.9, weight_decay=5e-4))
+        _delete_=True, type='SGD', lr=5e-3, momentum=0.9, weight_decay=5e-4),
+    clip_grad=None)
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -18,6 +19,7 @@ param_scheduler = [
     dict(
         type='CosineAnnealingLR',
         begin=warmup_epochs,
+        end=max_epochs,
         convert_to_iter_based=True),
 ]
-auto_scale_lr = dict(enable=False, base_batch_size=4)
+auto_scale_lr = dict(base_batch_size=4)

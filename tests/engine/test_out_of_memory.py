@@ -191,9 +191,9 @@ def _train(tmp_path, number: signal.Signals) -> None:
     os._exit(0)
 
 
-def test_a_killed_process_that_loads_data_is_told(tmp_path):
+def test_a_killed_loader_worker_is_reported(tmp_path):
     message = train_with_dying_worker(tmp_path, signal.SIGKILL)
-    assert message.startswith(f"{tmp_path}: a process that loads data has died")
+    assert message.startswith(f"{tmp_path}: a loader worker has died")
     assert "num_workers" in message and "--resume" in message
 
 
@@ -214,7 +214,7 @@ class Failing(Numbers):
 @pytest.mark.parametrize(
     ("how", "workers", "expected", "words"),
     [
-        ("left behind", 0, InputError, "loads data has died"),
+        ("left behind", 0, InputError, "loader worker has died"),
         ("file", 0, FileNotFoundError, "image.tif"),
         ("file", 1, FileNotFoundError, "image.tif"),
         ("bug", 1, RuntimeError, "Caught RuntimeError in DataLoader worker"),

@@ -1,4 +1,4 @@
-"""Runs that end anywhere go on as if they had not; nothing whole is ever removed first.
+"""Runs that end anywhere resume exactly; a checkpoint is removed after the next exists.
 
 tests/reliability kills real runs; here exceptions end small ones.
 """
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from mmengine.hooks import Hook
 
-from custom.engine.resume import EXIT_CODE, SIGNALS
+from custom.engine import resume
+from custom.engine.resume import PREEMPTED, SIGNALS
 from custom.errors import InputError
 from custom.io import atomic
 from custom.io.checkpoint import is_whole, read_checkpoint
@@ -62,10 +63,7 @@ def _signals_as_before():
 
 
 def be_a_new_process() -> None:
-    """Forget what PreemptionHook set, and signals that wait."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # drops those that wait
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    """Remove PreemptionHook's handlers."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
@@ -81,7 +79,7 @@ def whole_runs(tmp_path_factory) -> dict[bool, Path]:
 
 
 def checkpoints(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*.pth")}
+    return {p.name for p in folder.iterdir() if p.suffix in (".pth", ".val")}
 
 
 def assert_same_end(folder: Path, whole: Path) -> None:
@@ -111,7 +109,7 @@ EVENTS = [
         *[("train", 4, "VERY_HIGH"), ("after_val", 12, "VERY_HIGH")],
     ],
 )
-def test_a_run_that_ends_anywhere_goes_on_exactly(
+def test_a_run_that_ends_anywhere_resumes_exactly(
     epochs, event, at, priority, whole_runs, tmp_path
 ):
     if epochs and (event, at) == ("save", 2):
@@ -124,15 +122,12 @@ def test_a_run_that_ends_anywhere_goes_on_exactly(
     assert_same_end(tmp_path, whole_runs[epochs])
 
 
-def test_what_the_runs_are_compared_by_is_not_blind(whole_runs, tmp_path):
+def test_the_comparison_sees_random_states(whole_runs, tmp_path, monkeypatch):
     """Without the states of the generators a resumed run ends elsewhere."""
     with pytest.raises(Crash):
         runner(tmp_path, hooks=(Breaker("train", 7),)).train()
-    going_on = runner(tmp_path, resume=True)
-    going_on._hooks = [
-        h for h in going_on.hooks if type(h).__name__ != "RandomStateHook"
-    ]
-    going_on.train()
+    monkeypatch.setattr(resume, "_restore_random_states", lambda *_: None)
+    runner(tmp_path, resume=True).train()
     found = differences(whole_runs[False] / "iter_12.pth", tmp_path / "iter_12.pth")
     assert any("state_dict/last.weight" in place for place in found)
 
@@ -147,22 +142,22 @@ def test_what_the_runs_are_compared_by_is_not_blind(whole_runs, tmp_path):
         ("val", 8, signal.SIGTERM),
     ],
 )
-def test_a_run_that_is_told_to_stop_saves_and_goes_on_exactly(
+def test_a_signal_saves_and_the_run_resumes_exactly(
     epochs, event, at, number, whole_runs, tmp_path
 ):
     stop = Breaker(event, at, "VERY_HIGH", lambda: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as exit_:
         runner(tmp_path, epochs, (stop,)).train()
-    assert exit_.value.code == EXIT_CODE == 85
+    assert exit_.value.code == PREEMPTED == 85
     last = Path((tmp_path / "last_checkpoint").read_text())
     assert read_checkpoint(last)["meta"]["iter"] == at  # nothing is done twice
     be_a_new_process()
     runner(tmp_path, epochs, resume=True).train()
-    # In the middle of an epoch there was a checkpoint more, which has gone.
+    # The checkpoint in the middle of an epoch has been removed since.
     assert_same_end(tmp_path, whole_runs[epochs])
 
 
-def test_an_epoch_of_other_batches_cannot_be_gone_on_with(tmp_path):
+def test_an_epoch_of_other_batches_is_not_resumed(tmp_path):
     stop = Breaker("train", 6, "VERY_HIGH", lambda: os.kill(os.getpid(), 15))
     with pytest.raises(SystemExit):
         runner(tmp_path, epochs=True, hooks=(stop,)).train()
@@ -172,7 +167,7 @@ def test_an_epoch_of_other_batches_cannot_be_gone_on_with(tmp_path):
 
 
 @pytest.mark.parametrize("at", [3, 4, 5])
-def test_gradients_that_wait_for_a_step_are_kept(at, tmp_path):
+def test_accumulated_gradients_are_kept(at, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     runner(whole, accumulate=3).train()
     stop = Breaker("train", at, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -186,7 +181,7 @@ def test_gradients_that_wait_for_a_step_are_kept(at, tmp_path):
     assert_same_end(stopped, whole)
 
 
-def test_the_old_checkpoint_goes_after_the_new_one_is_whole(tmp_path):
+def test_an_old_checkpoint_is_removed_after_the_new_one_exists(tmp_path):
     seen = []
 
     class Look(Hook):
@@ -196,10 +191,10 @@ def test_the_old_checkpoint_goes_after_the_new_one_is_whole(tmp_path):
             seen.append(checkpoints(tmp_path))
 
     runner(tmp_path, hooks=(Look(),), checkpoint={"max_keep_ckpts": 1}).train()
-    # Whenever there is something to save, there is something whole before.
     assert all(any(n.startswith("iter") for n in names) for names in seen[1:])
     assert all(any(n.startswith("best") for n in names) for names in seen[4:])
-    assert checkpoints(tmp_path) == {"iter_12.pth", "best_toy_error_iter_12.pth"}
+    left = {"iter_12.pth", "iter_12.val", "best_toy_error_iter_12.pth"}
+    assert checkpoints(tmp_path) == left
 
 
 def test_later_checkpoints_of_a_run_that_went_back_stay(tmp_path):
@@ -210,7 +205,7 @@ def test_later_checkpoints_of_a_run_that_went_back_stay(tmp_path):
     assert {"iter_2.pth", "iter_8.pth"}.isdisjoint(checkpoints(tmp_path))
 
 
-def test_what_a_killed_process_left_beside_is_removed(tmp_path):
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / ".iter_4.pth.0123456789abcdef.mmcell-part").write_bytes(b"half")
     (tmp_path / ".keep").touch()
     runner(tmp_path).train()
@@ -234,7 +229,7 @@ def refuse_to_flush(monkeypatch, code: int, after: int) -> None:
     ("code", "after"),
     [(errno.ENOSPC, 4), (errno.EACCES, 7), (errno.EIO, 10), (errno.EROFS, 13)],
 )
-def test_an_error_of_the_disk_leaves_what_was_there(
+def test_a_disk_error_keeps_the_old_files(
     code, after, tmp_path, monkeypatch, whole_runs
 ):
     refuse_to_flush(monkeypatch, code, after)
@@ -244,7 +239,7 @@ def test_an_error_of_the_disk_leaves_what_was_there(
     assert not list(tmp_path.glob(".*"))
     named = Path((tmp_path / "last_checkpoint").read_text())
     assert is_whole(named)
-    assert all(is_whole(path) for path in tmp_path.glob("*.pth"))
+    assert all(is_whole(tmp_path / name) for name in checkpoints(tmp_path))
     monkeypatch.undo()
     runner(tmp_path, resume=True).train()
     assert_same_end(tmp_path, whole_runs[False])
@@ -268,10 +263,32 @@ def test_random_states_of_another_number_of_processes_are_left_alone(
 ):
     with pytest.raises(Crash):
         runner(tmp_path, hooks=(Breaker("train", 7),)).train()
-    going_on = runner(tmp_path, resume=True)
-    going_on._world_size = 2
-    going_on.register_hook(Breaker("before_val", 8))
+    resumed = runner(tmp_path, resume=True)
+    resumed._world_size = 2
+    resumed.register_hook(Breaker("before_val", 8))
     with pytest.raises(Crash):
-        going_on.train()
+        resumed.train()
     log = "".join(path.read_text() for path in tmp_path.rglob("*.log"))
     assert "made by 1 processes, this run has 2" in log
+
+
+def test_each_checkpoint_is_written_once(tmp_path, monkeypatch):
+    """The stock hook writes the last one again after a validation."""
+    written, put = [], resume.AtomicBackend.put
+
+    def spy(self, obj, filepath) -> None:
+        written.append(Path(filepath).name)
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(resume.AtomicBackend, "put", spy)
+    runner(tmp_path, epochs=True).train()
+    last = [name for name in written if name.startswith("epoch")]
+    assert last == ["epoch_1.pth", "epoch_2.pth", "epoch_3.pth"]
+
+
+def test_a_saved_state_keeps_no_gradients_on_the_device(tmp_path):
+    stopped = runner(tmp_path, accumulate=3, hooks=(Breaker("train", 5),))
+    with pytest.raises(Crash):
+        stopped.train()
+    (saver,) = (h for h in stopped.hooks if hasattr(h, "saved_iters"))
+    assert saver._state == {} and saver.saved_iters == 4
