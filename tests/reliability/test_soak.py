@@ -21,7 +21,7 @@ from mmengine.registry import init_default_scope
 from scipy.stats import linregress, t
 
 from custom.engine.runner import CellRunner
-from tests.hooks.test_out_of_memory_hook import train_with_dying_worker
+from tests.engine.test_out_of_memory import train_with_dying_worker
 
 EPOCHS, WARM_UP, WORKERS = 20, 5, 4
 # Half a per cent of what the five processes hold, and 3.5 standard errors of the slope.

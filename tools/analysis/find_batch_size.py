@@ -86,7 +86,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--limit-gb",
         type=float,
-        help=f"memory that may be used, in GiB; default: {SHARE:.0%} of what is free",
+        help=f"memory to use, in GiB; default: {SHARE:.0%}% of the free memory",
     )
     parser.add_argument("--most", type=int, default=64, help="the largest size to try")
     parser.add_argument(
@@ -111,7 +111,7 @@ def main() -> None:
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.amp:
-        cfg.optim_wrapper.type = "FiniteLossAmpOptimWrapper"
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
     if args.only is not None:
         print(json.dumps(asdict(measure(cfg, args.only, args.limit_gb))))
