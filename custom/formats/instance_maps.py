@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
 from custom.errors import InputError
 from custom.formats.annotated import (
@@ -216,6 +215,8 @@ def _add_typed(
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     """The variables of a MATLAB file that are read here."""
+    from scipy.io import loadmat  # half of the time that --help takes
+
     try:
         with path.open("rb") as file:
             if file.read(128)[124:] not in (b"\x00\x01IM", b"\x01\x00MI"):

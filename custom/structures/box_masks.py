@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from scipy import ndimage
 
 from custom.structures.rle import decode_runs, encode_runs, patch_runs
 
@@ -116,6 +115,8 @@ class BoxMasks:
         Args:
             labels: (H, W) int32, 0 is background.
         """
+        from scipy import ndimage  # three times as long to import as all the rest
+
         if int(labels.max(initial=0)) > _MAX_ID:
             _, ranks = np.unique(np.append(labels, 0), return_inverse=True)
             labels = ranks[:-1].reshape(labels.shape)

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy import ndimage
 from skimage.draw import polygon as draw_polygon
 
 from custom.structures.box_masks import BoxMasks
@@ -136,6 +135,8 @@ def trace(top: int, left: int, mask: np.ndarray) -> list[list[np.ndarray]]:
         (V, 2) int64 (x, y) of the corners; outlines run clockwise on the screen and
         holes the other way.
     """
+    from scipy import ndimage  # see BoxMasks.from_label_image
+
     parts, _ = ndimage.label(mask)
     polygons = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
