@@ -1,4 +1,4 @@
-"""The local web page: drop an image, see its cells."""
+"""A web page for one trained model: drop an image, see its cells, take them home."""
 
 from custom.workbench.serve.app import Limits, make_app
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 from starlette.applications import Starlette
@@ -31,13 +33,14 @@ from custom.io.pixels import ArrayPixels
 from custom.workbench.report.page import TEMPLATES
 from custom.workbench.report.pictures import outline
 from custom.workbench.report.theme import css
-from custom.workbench.serve.downloads import KINDS, make_download
-from custom.workbench.serve.results import Results
-from custom.workbench.serve.uploads import check_pixels, name_of, received
+from custom.workbench.serve.results import KINDS, Results, make_download
+from custom.workbench.serve.uploads import Places, check_pixels, name_of, receive
 
 _STATIC = Path(__file__).with_name("static")
 # The browser shows at most so many pixels along a side; contours stay exact.
 _MAX_SHOWN_SIDE = 4096
+# Above this, in micrometres, a pixel size is a slip of the pen.
+_MAX_MPP = 1000.0
 # The client closed the connection; nobody reads it.
 _GONE = 499
 _HEADERS = {
@@ -58,13 +61,17 @@ class Limits:
 
     Attributes:
         upload_bytes: Of one image file.
+        upload_seconds: From the first to the last byte of a file.
+        uploads: Files that are received at once.
         pixels: Of one image.
-        waiting: Images at once, those that wait for the model included.
+        waiting: Received images, the one that is segmented included.
         results: Images whose results are kept, pixels included.
         seconds: For how long.
     """
 
     upload_bytes: int = 100 << 20
+    upload_seconds: float = 120.0
+    uploads: int = 16
     pixels: int = 50_000_000
     waiting: int = 4
     results: int = 8
@@ -72,18 +79,20 @@ class Limits:
 
 
 def make_app(
-    segmenter: Segmenter, title: str, hosts: Sequence[str], limits: Limits
+    segmenter: Segmenter, title: str, origins: Sequence[str], limits: Limits
 ) -> ASGIApp:
     """Make the application.
 
     Args:
         segmenter: With ``score_thr=None``: the page chooses.
         title: What the page calls the model.
-        hosts: Names in the ``Host`` header of requests, without port. Others are
-            refused: a foreign page could give its own name our address.
+        origins: The addresses of the page as browsers see them,
+            ``http://127.0.0.1:8000`` or ``https://cells.example.org``. Requests with
+            another name in their ``Host`` header are refused, because a foreign page
+            could give its own name our address, and so are those of other origins.
         limits: What is taken and kept.
     """
-    handlers = _Handlers(segmenter, title, limits)
+    handlers = _Handlers(segmenter, title, frozenset(origins), limits)
     app = Starlette(
         routes=[
             *(
@@ -96,12 +105,15 @@ def make_app(
             Route("/results/{key}/{kind}", handlers.download),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+            Middleware(
+                TrustedHostMiddleware,
+                allowed_hosts=[urlsplit(origin).hostname for origin in origins],
+            ),
         ],
         exception_handlers={
-            HTTPException: _say,
-            InputError: _say_input_error,
-            Exception: _say_failure,
+            HTTPException: _answer_refusal,
+            InputError: _answer_input_error,
+            Exception: _answer_failure,
         },
     )
     return _SecurityHeaders(app)
@@ -146,14 +158,27 @@ class _Handlers:
     """What the routes call.
 
     One image goes through the model at a time; the others wait in the order in which
-    they came.
+    they were received.
     """
 
-    def __init__(self, segmenter: Segmenter, title: str, limits: Limits) -> None:
-        self.segmenter, self.title, self.limits = segmenter, title, limits
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        title: str,
+        origins: frozenset[str],
+        limits: Limits,
+    ) -> None:
+        self.segmenter, self.title = segmenter, title
+        self.origins, self.limits = origins, limits
         self.results = Results(limits.results, limits.seconds)
         self.turn = asyncio.Lock()
-        self.waiting = 0
+        # Counted apart: slow senders keep others from sending, not from being served.
+        self.uploads = Places(
+            limits.uploads, "images are being sent already. Try again later."
+        )
+        self.waiting = Places(
+            limits.waiting, "images are waiting already. Try again later."
+        )
 
     async def model(self, request: Request) -> Response:
         """What the page shows before there is an image."""
@@ -173,73 +198,83 @@ class _Handlers:
     async def segment(self, request: Request) -> Response:
         """Segment the image that is the request's body."""
         origin = request.headers.get("origin")
-        if origin is not None and origin != f"http://{request.headers['host']}":
-            raise HTTPException(403, "The request comes from another page.")
-        name = name_of(request)
-        if self.waiting >= self.limits.waiting:
+        if origin is not None and origin not in self.origins:
             raise HTTPException(
-                503, f"{self.waiting} images are waiting already. Try again later."
+                403,
+                f"The request comes from {origin[:200]}, which is not an address of "
+                "this page. Behind a proxy start tools/serve.py with --public-url.",
             )
-        self.waiting += 1
+        name = name_of(request)
+        self.waiting.check()
         try:
-            async with (
-                received(request, name, self.limits.upload_bytes) as path,
-                self.turn,
-            ):
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-                start = time.perf_counter()
-                found = await run_in_threadpool(self._run, path, name)
-                seconds = time.perf_counter() - start
+            with tempfile.TemporaryDirectory(prefix="mmcell-") as folder:
+                path = Path(folder, f"image{Path(name).suffix.lower()}")
+                with self.uploads.taken():
+                    await receive(
+                        request,
+                        name,
+                        path,
+                        self.limits.upload_bytes,
+                        self.limits.upload_seconds,
+                    )
+                with self.waiting.taken():
+                    async with self.turn:
+                        if await request.is_disconnected():
+                            raise ClientDisconnect
+                        start = time.perf_counter()
+                        result = await run_in_threadpool(self._run, path, name)
+                        seconds = time.perf_counter() - start
         except ClientDisconnect:
             return Response(status_code=_GONE)
-        finally:
-            self.waiting -= 1
-        key = self.results.add(found)
-        return await run_in_threadpool(_shown, found, key, seconds)
+        key = self.results.add(result)
+        return await run_in_threadpool(_answer_result, result, key, seconds)
 
     def _run(self, path: Path, name: str) -> Segmentation:
         try:
             check_pixels(path, self.limits.pixels)
-            found = self.segmenter(path, name=name)
+            result = self.segmenter(path, name=name)
         except InputError as error:
-            # Where the file lies here is not for others.
+            # Nobody needs to know where the file lies here.
             reason = error.reason.replace(str(path), name)
             raise InputError(name, reason, error.remedy) from None
-        # The file goes, the pixels stay; where the model lies here is not for others.
-        pixels = ArrayPixels(found.image.read(0, 0, *found.size))
+        # The file is removed, the pixels stay; info would say where the model lies.
+        pixels = ArrayPixels(result.image.read(0, 0, *result.size))
         info = {"model": self.title}
-        return replace(found, image=pixels, file_name=name, info=info)
+        return replace(result, image=pixels, file_name=name, info=info)
 
-    def _found(self, request: Request) -> Segmentation:
-        found = self.results.get(request.path_params["key"])
-        if found is None:
+    def _result(self, request: Request) -> Segmentation:
+        result = self.results.get(request.path_params["key"])
+        if result is None:
             raise HTTPException(
                 404, "This result is no longer kept. Segment the image again."
             )
-        return found
+        return result
 
     async def image(self, request: Request) -> Response:
         """The pixels of a result, as a JPEG."""
-        data = await run_in_threadpool(_jpeg, self._found(request))
+        data = await run_in_threadpool(_jpeg, self._result(request))
         return Response(data, media_type="image/jpeg")
 
     async def download(self, request: Request) -> Response:
         """A result in the form of another program, as the page shows it."""
-        kind = request.path_params["kind"]
+        kind, query = request.path_params["kind"], request.query_params
         if kind not in KINDS:
             raise HTTPException(404, "There is no such file.")
-        found = self._found(request)
-        names = found.class_names
+        result = self._result(request)
         try:
-            score = float(request.query_params["score"])
-            chosen = request.query_params["classes"].split(",")
-            classes = [names[int(i)] for i in chosen if i.isdecimal()]
+            score, chosen = float(query["score"]), query["classes"].split(",")
+            classes = [result.class_names[int(i)] for i in chosen if i.isdecimal()]
+            mpp = float(query["mpp"]) if "mpp" in query else result.mpp
+            if mpp is not None and not 0 < mpp < _MAX_MPP:
+                raise ValueError("not a pixel size")
         except (KeyError, ValueError, IndexError):
-            raise HTTPException(400, "It takes score and classes.") from None
+            raise HTTPException(
+                400, "It takes score, classes and, if wanted, mpp (µm per pixel)."
+            ) from None
 
         def make() -> tuple[str, bytes]:
-            return make_download(kind, found.above(score).of_classes(classes))
+            shown = replace(result, mpp=mpp).above(score).of_classes(classes)
+            return make_download(kind, shown)
 
         name, data = await run_in_threadpool(make)
         return Response(
@@ -249,47 +284,47 @@ class _Handlers:
         )
 
 
-def _shown(found: Segmentation, key: str, seconds: float) -> Response:
+def _answer_result(result: Segmentation, key: str, seconds: float) -> Response:
     """What the page draws: for each cell its class, score, area and outline."""
-    height, width = found.size
+    height, width = result.size
     columns = (
-        found.classes.tolist(),
-        found.scores.tolist(),
-        found.masks.areas.tolist(),
-        (outline(patch, y, x) for y, x, patch in found.masks.patches()),
+        result.classes.tolist(),
+        result.scores.tolist(),
+        result.masks.areas.tolist(),
+        (outline(patch, y, x) for y, x, patch in result.masks.patches()),
     )
     return JSONResponse(
         {
             "key": key,
-            "name": found.name,
+            "name": result.name,
             "width": width,
             "height": height,
-            "mpp": found.mpp,
+            "mpp": result.mpp,
             "seconds": round(seconds, 2),
             "cells": list(zip(*columns, strict=True)),
         }
     )
 
 
-def _jpeg(found: Segmentation) -> bytes:
-    image = found.image.read(0, 0, *found.size)
-    scale = _MAX_SHOWN_SIDE / max(found.size)
+def _jpeg(result: Segmentation) -> bytes:
+    image = result.image.read(0, 0, *result.size)
+    scale = _MAX_SHOWN_SIDE / max(result.size)
     if scale < 1:
-        size = [max(1, round(side * scale)) for side in found.size[::-1]]
+        size = [max(1, round(side * scale)) for side in result.size[::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-async def _say(request: Request, error: HTTPException) -> Response:
+async def _answer_refusal(request: Request, error: HTTPException) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-async def _say_input_error(request: Request, error: InputError) -> Response:
+async def _answer_input_error(request: Request, error: InputError) -> Response:
     return JSONResponse({"error": str(error)}, 400)
 
 
-async def _say_failure(request: Request, error: Exception) -> Response:
+async def _answer_failure(request: Request, error: Exception) -> Response:
     text = "The server failed. Its terminal says more."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         text = "The image does not fit into the server's memory. Send a smaller part."

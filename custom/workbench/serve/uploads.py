@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
-import PIL.Image
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from custom.errors import InputError
-from custom.io.image import is_tiff, tiff_page
+from custom.io.image import image_size
 from custom.io.names import IMAGE_SUFFIXES
 
 # The page gives the name of the file in this header, in percent-encoding. A page from
 # elsewhere cannot: the browser would ask us first, and we never allow it.
 NAME_HEADER = "x-file-name"
-# Without a byte for so long the sender is gone.
-_PATIENCE = 30.0
 _MIB = 1 << 20
-# Otherwise the server would go on reading what it throws away.
+# Otherwise the server would continue to read what it throws away.
 _HANG_UP = {"Connection": "close"}
+
+
+class Places:
+    """A number of places, of which requests take one each.
+
+    Args:
+        count: How many there are.
+        reason: Follows the number where there is none left.
+    """
+
+    def __init__(self, count: int, reason: str) -> None:
+        self._count, self._reason, self._taken = count, reason, 0
+
+    def check(self) -> None:
+        """Refuse if there is no place.
+
+        Raises:
+            HTTPException: All are taken (503).
+        """
+        if self._taken >= self._count:
+            raise HTTPException(503, f"{self._taken} {self._reason}", _HANG_UP)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take a place for the block; see :meth:`check`."""
+        self.check()
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 def name_of(request: Request) -> str:
     """The name of the file that is sent, without any folder.
 
     Raises:
-        HTTPException: It does not say (400), or is none of an image (415).
+        HTTPException: The header is missing (400), or the name is not that of an image
+            (415).
     """
     sent = unquote(request.headers.get(NAME_HEADER, ""), errors="replace")
     name = PureWindowsPath(sent).name  # takes / for a separator as well
@@ -44,57 +73,50 @@ def name_of(request: Request) -> str:
     return name
 
 
-@asynccontextmanager
-async def received(request: Request, name: str, limit: int) -> AsyncIterator[Path]:
-    """A request's body as a file, which is gone after the block.
+async def receive(
+    request: Request, name: str, path: Path, limit: int, seconds: float
+) -> None:
+    """Write a request's body into a file.
 
     Args:
         request: Its body is the image.
-        name: Of the image; gives the suffix.
+        name: Of the image, for messages.
+        path: The file.
         limit: In bytes.
+        seconds: For the whole body, however it trickles in.
 
     Raises:
-        HTTPException: There are more bytes (413), or none come any more (408).
+        HTTPException: There are more bytes (413), or they take longer (408).
     """
     too_large = HTTPException(
-        413, f"{name}: larger than {limit / _MIB:.0f} MiB.", headers=_HANG_UP
+        413, f"{name}: larger than {limit / _MIB:.0f} MiB.", _HANG_UP
     )
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large
-    with tempfile.TemporaryDirectory(prefix="mmcell-") as folder:
-        path = Path(folder, f"image{Path(name).suffix.lower()}")
-        with path.open("wb") as file:
-            size, chunks = 0, request.stream()
-            while True:
-                try:
-                    chunk = await asyncio.wait_for(anext(chunks), _PATIENCE)
-                except StopAsyncIteration:
-                    break
-                except TimeoutError:
-                    raise HTTPException(
-                        408, f"{name}: the rest did not come.", headers=_HANG_UP
-                    ) from None
-                if (size := size + len(chunk)) > limit:
-                    raise too_large
-                file.write(chunk)
-        yield path
+    deadline, size, chunks = time.monotonic() + seconds, 0, request.stream()
+    with path.open("wb") as file:
+        while True:
+            try:
+                left = max(deadline - time.monotonic(), 0)
+                chunk = await asyncio.wait_for(anext(chunks), left)
+            except StopAsyncIteration:
+                return
+            except (TimeoutError, asyncio.TimeoutError):  # two types in Python 3.10
+                raise HTTPException(
+                    408, f"{name}: not complete after {seconds:.0f} s.", _HANG_UP
+                ) from None
+            if (size := size + len(chunk)) > limit:
+                raise too_large
+            file.write(chunk)
 
 
 def check_pixels(path: Path, limit: int) -> None:
-    """Look at the size that an image declares, before anything is decoded.
+    """Refuse an image by the size in its header, before pixels are decoded.
 
     Raises:
-        InputError: It is a TIFF that cannot be read, or has more pixels than the limit.
+        InputError: It cannot be read, or has more pixels than the limit.
     """
-    if is_tiff(path):
-        with tiff_page(path) as page:
-            height, width = int(page.imagelength), int(page.imagewidth)
-    else:
-        try:
-            with PIL.Image.open(path) as image:
-                width, height = image.size
-        except Exception:  # who reads it says what is wrong
-            return
+    height, width = image_size(path)
     if height * width > limit:
         raise InputError(
             path,

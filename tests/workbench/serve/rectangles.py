@@ -23,7 +23,7 @@ CLASSES = ("red", "green", "<b>blue & co</b>")
 class RectangleNetwork:
     """Finds the rectangles of :func:`draw`.
 
-    Args:
+    Attributes:
         gate: What each call waits for; open at first.
     """
 
@@ -83,17 +83,22 @@ def as_png(image: np.ndarray) -> bytes:
 
 @contextmanager
 def serving(
-    network: RectangleNetwork, limits: Limits, title: str = "stub"
+    network: RectangleNetwork,
+    limits: Limits,
+    title: str = "stub",
+    public: Sequence[str] = (),
 ) -> Iterator[int]:
     """A real server on a free port of the loopback, which is given."""
     segmenter = Segmenter(network, score_thr=None)
-    app = make_app(segmenter, title, ["127.0.0.1", "localhost"], limits)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    origins = [f"http://127.0.0.1:{port}", f"http://localhost:{port}"]
+    app = make_app(segmenter, title, [*origins, *public], limits)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        yield listening.getsockname()[1]
+        yield port
     finally:
         network.gate.set()
         server.should_exit = True

@@ -10,6 +10,8 @@ import tempfile
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
@@ -299,7 +301,8 @@ def test_foreign_pages_and_names_are_refused(port, network):
             status, _, _ = ask(port, path, method, png, host=host, x_file_name="a.png")
             assert status == 400, host
     for origin in ("http://evil.example", "null", f"https://127.0.0.1:{port}"):
-        assert segment(port, png, origin=origin)[0] == 403
+        status, answer = segment(port, png, origin=origin)
+        assert status == 403 and "--public-url" in answer["error"]
     assert network.calls == 0
     # A page from elsewhere may not send the header without asking; the answer is no.
     status, headers, _ = ask(
@@ -313,6 +316,72 @@ def test_foreign_pages_and_names_are_refused(port, network):
     assert status == 405
     assert not [name for name in headers if name.lower().startswith("access-control")]
     assert segment(port, png, origin=f"http://127.0.0.1:{port}")[0] == 200
+
+
+@pytest.mark.parametrize("host", ["cells.example.org", "127.0.0.1"])
+def test_behind_a_proxy_with_tls_the_public_address_is_accepted(
+    network, temporary, host
+):
+    """The proxy keeps the Host of the browser, or gives its own."""
+    png = as_png(draw(CELLS))
+    public = "https://cells.example.org"
+    with serving(network, LIMITS, public=[public]) as port:
+        assert ask(port, "/", host=host)[0] == 200
+        assert segment(port, png, host=host, origin=public)[0] == 200
+        for origin in ("http://cells.example.org", "https://cells.example.org:8443"):
+            assert segment(port, png, host=host, origin=origin)[0] == 403
+        assert ask(port, "/", host="www.example.org")[0] == 400
+
+
+def trickle(port: int) -> socket.socket:
+    """A sender who has sent one byte of an image."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(
+        b"POST /results HTTP/1.1\r\nHost: localhost\r\nX-File-Name: a.png\r\n"
+        b"Content-Length: 1000\r\n\r\na"
+    )
+    return connection
+
+
+def test_slow_senders_do_not_block_others_and_have_a_deadline(network, temporary):
+    limits = replace(LIMITS, upload_seconds=2.0, uploads=4, waiting=1)
+    png = as_png(draw(CELLS))
+    with serving(network, limits) as port:
+        senders = [trickle(port) for _ in range(3)]
+        wait(lambda: len(list(temporary.iterdir())) == 3)
+        # More of them than images may wait: the model is free nevertheless.
+        assert segment(port, png)[0] == 200
+        senders.append(trickle(port))
+        wait(lambda: len(list(temporary.iterdir())) == 4)
+        status, answer = segment(port, png)
+        assert status == 503 and "4 images are being sent" in answer["error"]
+        end = time.monotonic() + 20
+        answers = [b""] * 4
+        while not all(answers):  # a byte now and then does not extend the deadline
+            assert time.monotonic() < end
+            for i, sender in enumerate(senders):
+                sender.settimeout(0.05)
+                with suppress(OSError):
+                    sender.sendall(b"b")
+                with suppress(OSError):
+                    answers[i] += sender.recv(4096)
+        assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers)
+        assert segment(port, png)[0] == 200
+        for sender in senders:
+            sender.close()
+
+
+@pytest.mark.parametrize(("mpp", "density"), [("", None), ("&mpp=0.5", 0.25)])
+def test_downloads_take_the_pixel_size_that_was_typed(port, network, mpp, density):
+    key = segment(port, as_png(draw(CELLS)))[1]["key"]
+    _, _, data = ask(port, f"/results/{key}/csv?score=0&classes=0,1,2{mpp}")
+    table = pd.read_csv(io.BytesIO(data))
+    expected = [np.nan if density is None else a * density for a in table["area"]]
+    np.testing.assert_allclose(table["area_um2"], expected)
+    assert network.calls == 1
+    for bad in ("0", "-1", "nan", "inf", "a"):
+        query = f"score=0&classes=0&mpp={bad}"
+        assert ask(port, f"/results/{key}/csv?{query}")[0] == 400
 
 
 def test_every_answer_has_the_security_headers(port, network):

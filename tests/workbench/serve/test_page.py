@@ -64,7 +64,7 @@ def choose(page, path: Path) -> None:
 def shown(page) -> int:
     """Contours that one sees."""
     return page.execute_script(
-        "return [...document.querySelectorAll('#picture path')]"
+        "return [...document.querySelectorAll('#image path')]"
         ".filter(n => n.getBoundingClientRect().width > 0).length"
     )
 
@@ -127,6 +127,24 @@ def test_threshold_and_classes_act_without_the_network(page, network, tmp_path):
     assert complaints(page) == []
 
 
+def test_a_typed_pixel_size_gives_densities_without_the_network(
+    page, network, tmp_path
+):
+    choose(page, image(tmp_path))
+    wait(lambda: shown(page) == 3)
+    density = page.find_element("id", "total-density")
+    assert not density.is_displayed()
+    page.find_element("id", "mpp").send_keys("0.5")
+    # 3 cells in 300 x 200 pixels of 0.5 µm.
+    assert density.text == "200"
+    head, row = (line.split(",") for line in fetched(page, "csv").splitlines()[:2])
+    assert float(row[head.index("area_um2")]) == float(row[head.index("area")]) / 4
+    choose(page, image(tmp_path, "next.png"))
+    wait(lambda: page.find_element("id", "name").text == "next.png")
+    assert density.text == "200" and network.calls == 2
+    assert complaints(page) == []
+
+
 def test_drop_replaces_the_image_and_the_choice_stays(page, network, tmp_path):
     choose(page, image(tmp_path))
     wait(lambda: shown(page) == 3)
@@ -171,11 +189,11 @@ def test_errors_are_said_and_the_page_goes_on(page, network, tmp_path):
 def test_zoom_tip_and_keyboard(page, tmp_path):
     choose(page, image(tmp_path))
     wait(lambda: shown(page) == 3)
-    stage = page.find_element("css selector", "#picture .stage")
+    stage = page.find_element("css selector", "#image .stage")
 
     def box() -> list[float]:
         text = page.execute_script(
-            "return document.querySelector('#picture svg').getAttribute('viewBox')"
+            "return document.querySelector('#image svg').getAttribute('viewBox')"
         )
         return [float(value) for value in text.split()]
 
@@ -184,7 +202,7 @@ def test_zoom_tip_and_keyboard(page, tmp_path):
     assert box()[2] == 200
     stage.send_keys("0")
     assert box() == [0, 0, 300, 200]
-    (cell,) = page.find_elements("css selector", "#picture g:nth-of-type(2) path")
+    (cell,) = page.find_elements("css selector", "#image g:nth-of-type(2) path")
     ActionChains(page).move_to_element(cell).perform()
     wait(lambda: page.find_element("id", "tip").text == "green · score 0.80 · 256 px")
 

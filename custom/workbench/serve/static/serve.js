@@ -30,7 +30,14 @@
   find("choice").reset();  // a browser may keep the state of the controls over a reload
   score.value = 0.5;
   score.addEventListener("input", () => show());
-  find("contours").addEventListener("change", ({ target }) => find("picture").classList.toggle("no-contours", !target.checked));
+  find("contours").addEventListener("change", ({ target }) => find("image").classList.toggle("no-contours", !target.checked));
+  // The pixel size that the file gives may be missing or wrong. What was typed stays
+  // until a file has its own.
+  const mpp = find("mpp");
+  mpp.value = "";
+  const typed = () => mpp.value !== (shown?.given ?? "");
+  const pixelSize = () => (typed() ? Math.max(mpp.valueAsNumber, 0) : shown?.mpp) || NaN;
+  mpp.addEventListener("input", () => show());
   find("choice").addEventListener("submit", (event) => event.preventDefault());
 
   // The image with its cells: for each class a group, its cells with the best first.
@@ -38,7 +45,7 @@
 
   const tip = new viewer.Tip(find("tip"), ({ label, score, area }) => {
     const words = [model.classes[label].name, `score ${score.toFixed(2)}`, `${number(area)} px`];
-    if (shown.mpp) words.push(`${(area * shown.mpp ** 2).toFixed(1)} µm²`);
+    if (pixelSize()) words.push(`${(area * pixelSize() ** 2).toFixed(1)} µm²`);
     return words.join(" · ");
   });
 
@@ -69,13 +76,13 @@
       button.addEventListener("click", act);
       tools.append(button);
     }
-    find("picture").replaceChildren(tools, viewer.stage(svg, view, result.name, tip));
-    shown = { ...result, groups };
+    find("image").replaceChildren(tools, viewer.stage(svg, view, result.name, tip));
+    if (result.mpp) mpp.value = +result.mpp.toFixed(4);
+    else if (!typed()) mpp.value = "";
+    shown = { ...result, groups, given: result.mpp ? mpp.value : "" };
     find("name").textContent = result.name;
     const facts = [`${number(width)} × ${number(height)} pixels`, `${result.seconds.toFixed(1)} s`];
-    if (result.mpp) facts.splice(1, 0, `${+result.mpp.toFixed(4)} µm per pixel`);
     find("facts").textContent = facts.join(" · ");
-    find("choice").classList.toggle("no-scale", !result.mpp);
     find("result").hidden = false;
     show();
   }
@@ -84,7 +91,8 @@
     const least = score.valueAsNumber;
     find("least").textContent = least.toFixed(2);
     if (!shown) return;
-    const area = shown.mpp ? shown.width * shown.height * shown.mpp ** 2 / 1e6 : NaN;
+    find("choice").classList.toggle("no-scale", !pixelSize());
+    const area = shown.width * shown.height * pixelSize() ** 2 / 1e6;
     const density = (count) => (count / area).toLocaleString("en", { maximumFractionDigits: 0 });
     let total = 0;
     shown.groups.forEach((one, i) => {
@@ -106,6 +114,7 @@
     find("total-density").textContent = density(total);
     const classes = rows.flatMap(({ box }, i) => (box.checked ? [i] : []));
     const query = new URLSearchParams({ score: least, classes: classes.join(",") });
+    if (typed() && pixelSize()) query.set("mpp", mpp.value);
     for (const { kind, link } of links) link.href = `results/${shown.key}/${kind}?${query}`;
   }
 
