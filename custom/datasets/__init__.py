@@ -1,17 +1,24 @@
-"""Reading and indexing what is on disk; splits."""
+"""Indexing what is on disk; splits; samplers."""
 
 from custom.datasets.cell import CellDataset
 from custom.datasets.cell_test import CellTestDataset
-from custom.datasets.nuclei import NucleiDataset
-from custom.datasets.samplers import Draw, DrawSampler, InfiniteDrawSampler
-from custom.datasets.seeded import SeededDataset
+from custom.datasets.coco import CocoCellDataset
+from custom.datasets.folders import LabelImageDataset, NucleiDataset
+from custom.datasets.samplers import (
+    Draw,
+    DrawSampler,
+    InfiniteDrawSampler,
+    SeededDataset,
+)
 
 __all__ = [
     "CellDataset",
     "CellTestDataset",
+    "CocoCellDataset",
     "Draw",
     "DrawSampler",
     "InfiniteDrawSampler",
+    "LabelImageDataset",
     "NucleiDataset",
     "SeededDataset",
 ]

@@ -1,11 +1,13 @@
-"""The four-class cell data set in its released layout."""
+"""Images with one label image per class, and what all cell data sets share."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
@@ -13,27 +15,39 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from tqdm import tqdm
 
+from custom.datasets.image_check import check_images
 from custom.datasets.splits import Split, find_split
 from custom.errors import InputError
+from custom.io.colours import class_palette
 from custom.io.image import TIFF_SUFFIXES, check_labels, image_size
 from custom.io.names import IGNORE, IGNORE_LABEL
+from custom.transforms.loading import image_loader
 
-# Colours that stay apart under colour blindness and on H&E: Wong, Nature Methods 8,
-# 441 (2011).
-PALETTE = [(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)]
+
+class ImageFiles(NamedTuple):
+    """The files of one image.
+
+    Attributes:
+        image: The image.
+        labels: Its label images, or folders of masks, by the names that they have on
+            disk.
+    """
+
+    image: Path
+    labels: dict[str, Path]
 
 
 @DATASETS.register_module()
 class CellDataset(BaseDetDataset):
     """Images with one label image per class.
 
-    The layout is ``<image>/image.tif`` with ``class1.tif`` to ``class4.tif`` beside it.
-    ``ignore.tif`` is a label image of regions that are neither cells nor background.
+    The layout is ``<image>/image.tif`` with ``<class>.tif`` beside it, one for each
+    class that the image has; an image without any is a valid negative. ``ignore.tif``
+    is a label image of regions that are neither cells nor background.
 
-    A class is named after its file; a file that is not there means that the class is
-    absent, and an image without any class file is a valid negative. The index holds
-    paths, sizes and counts and no pixels, but making it reads every label image once,
-    so that a bad file ends the run before it begins.
+    The index holds paths, sizes and counts and no pixels, but making it reads every
+    label image once, so that a bad file ends the run before it begins. A few images
+    are read too, see :func:`custom.datasets.image_check.check_images`.
 
     Args:
         split: A split file (``.json``) or the name of a rule, see
@@ -42,16 +56,16 @@ class CellDataset(BaseDetDataset):
         bad_files: ``'error'`` stops at the first image that cannot be used;
             ``'skip'`` leaves such images out, counts and lists them; ``left_out`` has
             the reasons.
+        class_of: The class of each name on disk that is not one; several names may be
+            one class, and ``'ignore'`` marks regions to ignore.
+        metainfo: ``dict(classes=...)``, any number of names; ``palette`` is optional.
 
     Each entry has ``img_path, img_id, name, height, width``, ``label_files``, a list of
-    (label, path), where the label -1 is that of ``ignore.tif``, and ``counts``, the
+    (label, path), where the label -1 is that of regions to ignore, and ``counts``, the
     instances of each class.
     """
 
-    METAINFO: ClassVar[dict] = {
-        "classes": ("class1", "class2", "class3", "class4"),
-        "palette": PALETTE,
-    }
+    METAINFO: ClassVar[dict] = {"classes": ("class1", "class2", "class3", "class4")}
 
     def __init__(
         self,
@@ -59,6 +73,7 @@ class CellDataset(BaseDetDataset):
         split: str = "all",
         subset: str = "train",
         bad_files: str = "error",
+        class_of: Mapping[str, str] | None = None,
         **kwargs,
     ) -> None:
         if subset not in ("train", "val"):
@@ -68,24 +83,47 @@ class CellDataset(BaseDetDataset):
                 "bad_files", f"{bad_files!r} is unknown", "Use 'error' or 'skip'"
             )
         self.split_spec, self.subset, self.bad_files = split, subset, bad_files
+        self.class_of = dict(class_of or {})
         self.split: Split | None = None
         self.left_out: list[InputError] = []
         super().__init__(*args, **kwargs)
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
+        """The data set's facts, with a colour for each class."""
+        classes = (metainfo or {}).get("classes", ("class",))
+        names = [] if isinstance(classes, str) else list(classes)
+        if not all(names) or not names or len(set(names)) < len(names):
+            raise InputError(
+                "metainfo",
+                f"classes={classes!r} is not a list of different names",
+                "Write, for example, metainfo=dict(classes=('nucleus',))",
+            )
+        facts = super()._load_metainfo(metainfo)
+        facts["palette"] = class_palette(len(facts["classes"]), facts.get("palette"))
+        return facts
 
     def load_data_list(self) -> list[dict]:
         """Index the folder, see the class.
 
         Raises:
             InputError: See :mod:`custom.io.image` for files; also an empty folder, an
-                unknown class file, or a split that does not fit.
+                unknown class file, a split that does not fit, or colours that
+                contradict the order that the pipeline is told.
         """
-        folder = self.data_prefix["img"]
+        folder = Path(self.data_prefix["img"])
         files = self._scan(folder)
-        classes_of = {
-            name: [c for c in self.metainfo["classes"] if f"{c}.tif" in found]
-            for name, found in files.items()
+        label_of = self._label_of()
+        classes = self.metainfo["classes"]
+        labels = {
+            name: {label_of.get(key, IGNORE_LABEL) for key in one.labels}
+            for name, one in files.items()
         }
-        images = {name: self._image_path(Path(folder, name)) for name in files}
+        classes_of = {
+            name: [c for label, c in enumerate(classes) if label in present]
+            for name, present in labels.items()
+        }
+        images = {name: one.image for name, one in files.items()}
         self.split = find_split(self.split_spec, classes_of, folder, images)
         names = getattr(self.split, self.subset)
         if not names:
@@ -97,31 +135,29 @@ class CellDataset(BaseDetDataset):
             )
         # The id of an image must not depend on the split.
         ids = {name: i for i, name in enumerate(sorted(files), 1)}
-        return self._index(
-            names, lambda n: self._entry(Path(folder, n), ids[n], files[n])
-        )
+        return self._index(names, lambda n: self._entry(n, ids[n], files[n]))
 
-    @staticmethod
-    def _image_path(folder: Path) -> Path:
-        """The image of a folder."""
-        return folder / "image.tif"
+    def _label_of(self) -> dict[str, int]:
+        """The label of each name that a class has on disk."""
+        label_of = {name: i for i, name in enumerate(self.metainfo["classes"])}
+        label_of[IGNORE] = IGNORE_LABEL
+        for key, name in self.class_of.items():
+            if name not in label_of:
+                raise InputError(
+                    "class_of",
+                    f"{key!r} becomes {name!r}, which is not a class",
+                    f"Use one of {', '.join(label_of)}",
+                )
+        return {**label_of, **{k: label_of[v] for k, v in self.class_of.items()}}
 
-    def _scan(self, folder: str) -> dict[str, set[str]]:
-        """The TIFF files of each image folder."""
-        if not os.path.isdir(folder):
-            raise InputError(
-                folder,
-                "the folder of the training images does not exist",
-                "Set the environment variable CELL_DATA_ROOT to the folder that holds "
-                "train/, or put the data in data/hw3",
-            )
-        files = {
-            entry.name: {
-                f for f in os.listdir(entry.path) if f.lower().endswith(TIFF_SUFFIXES)
-            }
-            for entry in os.scandir(folder)
-            if entry.is_dir()
-        }
+    def _scan(self, folder: Path) -> dict[str, ImageFiles]:
+        """The files of each image of the folder, by the image's name."""
+        files = {}
+        for path in subfolders(folder):
+            tiffs = [f for f in path.iterdir() if f.suffix.lower() in TIFF_SUFFIXES]
+            labels = {f.name.removesuffix(".tif"): f for f in tiffs}
+            labels.pop("image", None)
+            files[path.name] = ImageFiles(path / "image.tif", labels)
         if not files:
             raise InputError(
                 folder,
@@ -130,45 +166,50 @@ class CellDataset(BaseDetDataset):
             )
         return files
 
-    def _entry(self, folder: Path, img_id: int, files: set[str]) -> dict:
+    def _label_files(
+        self, files: ImageFiles, size: tuple[int, int]
+    ) -> list[tuple[str, Path]]:
+        """(name on disk, label image) of an image of (H, W) ``size``."""
+        return list(files.labels.items())
+
+    def _entry(self, name: str, img_id: int, files: ImageFiles) -> dict:
         """Check one image and describe it."""
-        classes = self.metainfo["classes"]
-        ignore = f"{IGNORE}.tif"
-        known = {"image.tif", ignore, *(f"{c}.tif" for c in classes)}
-        unknown = sorted(files - known)
+        classes, label_of = self.metainfo["classes"], self._label_of()
+        unknown = sorted(set(files.labels) - set(label_of))
         if unknown:
             raise InputError(
-                folder / unknown[0],
-                f"no class of this data set ({', '.join(classes)})",
+                files.labels[unknown[0]],
+                f"not a class of this data set ({', '.join(classes)})",
                 "Remove the file, or name the class in the data set's metainfo",
             )
-        if "image.tif" not in files:
+        if not files.image.is_file():
             raise InputError(
-                folder, "image.tif is missing", "Add it, or remove the folder"
+                files.image.parent,
+                f"{files.image.name} is missing",
+                "Add it, or remove the folder",
             )
-        height, width = image_size(folder / "image.tif")
-        label_files = [
-            (label, str(folder / f"{c}.tif"))
-            for label, c in enumerate(classes)
-            if f"{c}.tif" in files
-        ]
-        counts = [0] * len(classes)
-        for label, path in label_files:
-            counts[label] = check_labels(path, (height, width))
-        if ignore in files:
-            check_labels(folder / ignore, (height, width))
-            label_files.append((IGNORE_LABEL, str(folder / ignore)))
+        size = image_size(files.image)
+        label_files, counts = [], [0] * len(classes)
+        for key, path in self._label_files(files, size):
+            count = check_labels(path, size)
+            label_files.append((label_of[key], str(path)))
+            if label_of[key] != IGNORE_LABEL:
+                counts[label_of[key]] += count
+        # In the order of the classes, regions to ignore last.
+        label_files.sort(key=lambda file: (file[0] == IGNORE_LABEL, *file))
         return {
-            "img_path": str(folder / "image.tif"),
+            "img_path": str(files.image),
             "img_id": img_id,
-            "name": folder.name,
-            "height": height,
-            "width": width,
+            "name": name,
+            "height": size[0],
+            "width": size[1],
             "label_files": label_files,
             "counts": counts,
         }
 
-    def _index(self, names, entry_of) -> list[dict]:
+    def _index(
+        self, names: Iterable[str], entry_of: Callable[[str], dict]
+    ) -> list[dict]:
         """Describe all images in threads: decoding releases the GIL."""
 
         def attempt(name: str) -> dict | InputError:
@@ -179,8 +220,9 @@ class CellDataset(BaseDetDataset):
                     raise
                 return error
 
+        names = list(names)
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            found = list(
+            results = list(
                 tqdm(
                     pool.map(attempt, names),
                     total=len(names),
@@ -191,31 +233,36 @@ class CellDataset(BaseDetDataset):
                     disable=not is_main_process(),
                 )
             )
-        self.left_out = bad = [e for e in found if isinstance(e, InputError)]
-        if bad:
-            lines = "\n".join(f"  {error}" for error in bad)
+        self.left_out = [e for e in results if isinstance(e, InputError)]
+        if self.left_out:
+            lines = "\n".join(f"  {error}" for error in self.left_out)
             print_log(
-                f"{len(bad)} of {len(found)} images are left out:\n{lines}", "current"
+                f"{len(self.left_out)} of {len(results)} images are left out:\n{lines}",
+                "current",
             )
-        data = [entry for entry in found if not isinstance(entry, InputError)]
+        data = [entry for entry in results if not isinstance(entry, InputError)]
+        folder = self.data_prefix["img"]
         if not data:
-            raise InputError(
-                self.data_prefix["img"], "no image can be used", "See the list above"
-            )
+            raise InputError(folder, "no image can be used", "See the list above")
+        check_images([e["img_path"] for e in data], image_loader(self), folder)
         return data
 
     def files(self) -> dict[str, str]:
-        """The files of all images, by names that do not tell where they are.
+        """The files of all images, by names that do not depend on the folder.
 
-        The name is ``<image>/image``, ``<image>/<class>`` or ``<image>/ignore``.
+        The name is ``<image>/image``, ``<image>/<class>`` or ``<image>/ignore``; further
+        files of a class are ``<image>/<class>_2`` and so on.
         """
         names = {**dict(enumerate(self.metainfo["classes"])), IGNORE_LABEL: IGNORE}
-        found = {}
+        paths = {}
         for entry in map(self.get_data_info, range(len(self))):
-            found[f"{entry['name']}/image"] = entry["img_path"]
+            paths[f"{entry['name']}/image"] = entry["img_path"]
+            seen: Counter = Counter()
             for label, path in entry["label_files"]:
-                found[f"{entry['name']}/{names[label]}"] = path
-        return found
+                seen[label] += 1
+                number = f"_{seen[label]}" if seen[label] > 1 else ""
+                paths[f"{entry['name']}/{names[label]}{number}"] = path
+        return paths
 
     def filter_data(self) -> list[dict]:
         """Drop images without cells if ``filter_cfg['filter_empty_gt']`` says so."""
@@ -227,3 +274,20 @@ class CellDataset(BaseDetDataset):
         """The labels of an image, one per instance (for ``ClassBalancedDataset``)."""
         counts = self.get_data_info(idx)["counts"]
         return [label for label, n in enumerate(counts) for _ in range(n)]
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            folder,
+            "the folder of the images does not exist",
+            "Set data_root and data_prefix, or for configs/cell the environment "
+            "variable CELL_DATA_ROOT and for configs/nuclei NUCLEI_DATA_ROOT, to the "
+            "folder that holds it",
+        )
+    return sorted(path for path in folder.iterdir() if path.is_dir())

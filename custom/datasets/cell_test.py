@@ -31,7 +31,7 @@ class CellTestDataset(CellDataset):
         """Read the list and check each image against it.
 
         Raises:
-            InputError: The list is no JSON, lacks keys, repeats names or ids, or an
+            InputError: The list is not JSON, lacks keys, repeats names or ids, or an
                 image is absent or of another size.
         """
         path, folder = self.ann_file, Path(self.data_prefix["img"])

@@ -1,20 +1,24 @@
-"""Samplers of training images whose every draw knows its place in the run."""
+"""Draws: every training sample knows its place in the run, and so its randomness."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from mmdet.registry import DATA_SAMPLERS
+import numpy as np
+import torch
+from mmdet.registry import DATA_SAMPLERS, DATASETS
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 
 
 class Draw(int):
-    """The index of an image, and the seed of what chance does to it.
+    """The index of an image, with the seed of its random augmentation.
 
     Args:
         index: In the data set.
-        seed: Integers that no other draw of the run has; they say nothing about
+        seed: Integers that no other draw of the run has; they do not depend on
             processes and workers.
     """
 
@@ -27,7 +31,7 @@ class Draw(int):
         return draw
 
     def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
-        # On its way to a worker process.
+        # Pickling for a worker process.
         return int(self), self.seed
 
 
@@ -37,8 +41,8 @@ class DrawSampler(DefaultSampler):
 
     The images of an epoch come in the stock sampler's order, dealt out one by one to
     the processes. The stock sampler fills up the last round of the processes, this one
-    the last batch of all of them, with the first images of the epoch (which are then
-    augmented another way). So an epoch is the same for 1 process with batches of 4 and
+    the last batch of all of them, with the first images of the epoch, which are
+    augmented another way. So an epoch is the same for 1 process with batches of 4 and
     2 processes with batches of 2: every image comes once, and fewer than a global
     batch of them twice.
 
@@ -70,3 +74,73 @@ class InfiniteDrawSampler(InfiniteSampler):
     def _infinite_indices(self) -> Iterator[Draw]:
         for number, index in enumerate(super()._infinite_indices()):
             yield Draw(index, (self.seed, number))
+
+
+@DATASETS.register_module()
+class SeededDataset:
+    """A training set whose samples follow from the draw's seed alone.
+
+    The outermost wrapper. Transforms, images that are mixed in and images that replace
+    an unusable one are the same whichever worker of whichever process loads the draw.
+    The generators of the process are left as they were. An index that is not a
+    :class:`Draw` is passed on.
+
+    Args:
+        dataset: The data set, or its config.
+    """
+
+    def __init__(self, dataset) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+
+    @property
+    def metainfo(self) -> dict:
+        """The data set's classes and palette."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """Load the index of the data set."""
+        self.dataset.full_init()
+
+    def get_data_info(self, index: int) -> dict:
+        """The entry of an image (for samplers that group by shape)."""
+        return self.dataset.get_data_info(int(index))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        if not isinstance(index, Draw):
+            return self.dataset[index]
+        with seeded_random_numbers(index.seed):
+            return self.dataset[int(index)]
+
+
+@contextmanager
+def seeded_random_numbers(
+    seed: int | Sequence[int], cuda_devices: Iterable[int] = ()
+) -> Iterator[None]:
+    """Seed Python, NumPy and torch; restore their generators afterwards.
+
+    Args:
+        seed: One or more integers, not negative; mixed by
+            :class:`numpy.random.SeedSequence`, so that the streams of neighbouring
+            seeds are independent.
+        cuda_devices: Devices whose generators are seeded too. The others, and the
+            driver, are not touched: worker processes of a data loader must not.
+    """
+    words = np.random.SeedSequence(seed).generate_state(8)
+    for_torch = int.from_bytes(words[:2].tobytes(), "little")
+    cuda_devices = list(cuda_devices)
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=cuda_devices):
+        random.seed(words.tobytes())
+        np.random.seed(words)
+        # Not torch.manual_seed, which seeds every GPU.
+        torch.default_generator.manual_seed(for_torch)
+        for device in cuda_devices:
+            torch.cuda.default_generators[device].manual_seed(for_torch)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.structures import InstanceData
 
-from custom.datasets.random_numbers import own_random_numbers
+from custom.datasets.samplers import seeded_random_numbers
 
 
 @HOOKS.register_module()
@@ -46,7 +46,7 @@ class ValidationLossHook(Hook):
         samples = in_network_frame(data_batch["data_samples"])
         devices = range(torch.cuda.device_count())
         for image, sample in zip(data_batch["inputs"], samples, strict=True):
-            with own_random_numbers(sample.img_id, devices):
+            with seeded_random_numbers(sample.img_id, devices):
                 batch = {"inputs": [image], "data_samples": [sample]}
                 data = model.data_preprocessor(batch, training=False)
                 _, parts = model.parse_losses(model(**data, mode="loss"))

@@ -31,20 +31,11 @@ from custom.inference.export import ExportedModel, load_export
 from custom.inference.known_types import FORBIDDEN_KEYS, check_types
 from custom.inference.large_image import Found
 from custom.io.checkpoint import read_checkpoint
+from custom.io.colours import class_palette
 from custom.structures.dihedral import DIHEDRAL
 
 # A tile is one image for a model that would cut images itself.
 _ANY_SIZE = 1 << 30
-# For checkpoints that name no colours: Wong, Nature Methods 8, 441 (2011).
-_PALETTE = (
-    (0, 158, 115),
-    (240, 228, 66),
-    (86, 180, 233),
-    (230, 159, 0),
-    (204, 121, 167),
-    (213, 94, 0),
-    (0, 114, 178),
-)
 # For models that say nothing of test-time augmentation; as configs/_base_/tta.py.
 _VIEWS = {"scales": [1.0], "elements": list(DIHEDRAL)}
 _TTA_MODEL = {"type": "MaskTTAModel"}
@@ -128,9 +119,9 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
             "Give a checkpoint that tools/train.py has written",
         )
     classes = tuple(map(str, names["classes"]))
-    palette = names.get("palette")
-    if not isinstance(palette, list | tuple) or len(palette) < len(classes):
-        palette = [_PALETTE[i % len(_PALETTE)] for i in range(len(classes))]
+    given = names.get("palette")
+    given = given if isinstance(given, list | tuple) else ()
+    palette = class_palette(len(classes), given)
     whole = config.to_dict()
     settings = {
         # Detectors want to be told that there is no training.
@@ -145,7 +136,7 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
         _without(settings, FORBIDDEN_KEYS),
         data["state_dict"],
         classes,
-        tuple(tuple(map(int, color)) for color in palette[: len(classes)]),
+        tuple(palette),
         {"config": str(config.filename), "checkpoint": str(checkpoint)},
     )
 

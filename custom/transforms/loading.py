@@ -122,12 +122,35 @@ def read_label_masks(
     return masks, np.repeat([label for label, _ in files], counts)
 
 
+def image_loader(dataset) -> LoadCellImage | None:
+    """The step of a data set's pipeline that loads images, also inside wrappers."""
+    while dataset is not None:
+        pipeline = getattr(dataset, "pipeline", ())
+        for step in getattr(pipeline, "transforms", pipeline):
+            if isinstance(step, LoadCellImage):
+                return step
+        dataset = getattr(dataset, "dataset", None)
+    return None
+
+
 def _to_rle(mask: dict | list, size: tuple[int, int]) -> dict:
-    """A COCO segmentation as one compressed RLE."""
+    """A COCO segmentation as one compressed RLE.
+
+    Raises:
+        ValueError: Its parts do not fit together or the image.
+    """
     from pycocotools import mask as coco_mask
 
     if isinstance(mask, list):
+        if not mask or any(len(ring) < 6 or len(ring) % 2 for ring in mask):
+            raise ValueError("a polygon is not a list of x, y, x, y, ...")
         return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
-    if isinstance(mask["counts"], list):
+    if tuple(mask["size"]) != tuple(size):
+        raise ValueError(f"its size is {mask['size']}, not {size}")
+    counts = mask["counts"]
+    if isinstance(counts, list):
+        # pycocotools writes wherever the counts lead.
+        if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
+            raise ValueError("the RLE counts do not fill the image")
         return coco_mask.frPyObjects(mask, *size)
-    return mask
+    return {**mask, "counts": counts.encode() if isinstance(counts, str) else counts}

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from custom.datasets import DrawSampler, InfiniteDrawSampler
-from custom.datasets.random_numbers import own_random_numbers
+from custom.datasets.samplers import seeded_random_numbers
 from custom.engine.runner import CellRunner
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskrcnn_r18-slim.py"
@@ -170,7 +170,7 @@ def test_loading_leaves_the_generators_of_the_model_alone(loader, workers):
 
 def test_seeds_that_differ_in_one_number_give_other_draws():
     def draw(seed) -> tuple:
-        with own_random_numbers(seed):
+        with seeded_random_numbers(seed):
             return random.random(), np.random.rand(), torch.rand(1).item()
 
     seeds = [0, 1, (42, 0, 1), (42, 1, 0), (42, 0, 2), (43, 0, 1)]

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch.multiprocessing import start_processes
 
-from custom.datasets.random_numbers import own_random_numbers
+from custom.datasets.samplers import seeded_random_numbers
 from custom.engine.validation_loss import ValidationLossHook, in_network_frame
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo" / "maskrcnn_r18-slim.py"
@@ -87,7 +87,7 @@ def test_is_the_mean_of_the_training_losses(model, batches):
     wanted = []
     for batch in batches["train"]:
         data = model.data_preprocessor(batch, training=True)
-        with torch.no_grad(), own_random_numbers(batch["data_samples"][0].img_id):
+        with torch.no_grad(), seeded_random_numbers(batch["data_samples"][0].img_id):
             wanted.append(model.parse_losses(model(**data, mode="loss"))[1])
     assert set(metrics) == {f"val/{key}" for key in wanted[0]} and len(metrics) > 4
     for key in wanted[0]:

@@ -1,0 +1,105 @@
+"""COCO JSON as a cell data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmdet.registry import DATASETS
+
+from custom.datasets.cell import CellDataset, ImageFiles
+from custom.errors import InputError
+from custom.io.image import image_size
+from custom.io.json_file import read_json
+from custom.io.names import IGNORE, IGNORE_LABEL, image_name
+from custom.transforms.loading import LoadLabelMasks
+
+_REMEDY = "See https://cocodataset.org/#format-data"
+
+
+@DATASETS.register_module()
+class CocoCellDataset(CellDataset):
+    """Images with the polygons or RLE of a COCO JSON.
+
+    Unlike the stock ``CocoDataset`` it is split, checked and reported as all cell data
+    sets are. Entries have ``instances`` instead of ``label_files``; the ids of images
+    are the file's. ``iscrowd`` marks regions to ignore.
+
+    Args:
+        ann_file: The JSON.
+        data_prefix: ``dict(img=...)``, the folder that ``file_name`` starts from.
+    """
+
+    def _scan(self, folder: Path) -> dict[str, ImageFiles]:
+        """The image of each name; its classes are keys without a file."""
+        data = read_json(self.ann_file, _REMEDY)
+        try:
+            categories = {c["id"]: str(c["name"]) for c in data["categories"]}
+            self._rows = {i["id"]: {**i, "annotations": []} for i in data["images"]}
+            for annotation in data["annotations"]:
+                row = self._rows[annotation["image_id"]]
+                name = categories[annotation["category_id"]]
+                crowd = annotation.get("iscrowd", 0)
+                row["annotations"].append((IGNORE if crowd else name, annotation))
+            rows = {image_name(Path(r["file_name"])): r for r in self._rows.values()}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(
+                self.ann_file, f"not COCO JSON ({error!r})"[:300], _REMEDY
+            ) from None
+        if not rows or len(rows) < len(data["images"]):
+            raise InputError(
+                self.ann_file,
+                f"{len(data['images'])} images have {len(rows)} different names and "
+                f"{len(self._rows)} different ids",
+                "Every image needs its own id and name",
+            )
+        self._rows = rows
+        return {
+            name: ImageFiles(
+                folder / row["file_name"],
+                dict.fromkeys([key for key, _ in row["annotations"]], self.ann_file),
+            )
+            for name, row in rows.items()
+        }
+
+    def _label_files(self, files, size) -> list:
+        """None: the instances are in the JSON."""
+        return []
+
+    def _entry(self, name: str, img_id: int, files: ImageFiles) -> dict:
+        """Check one image and its masks."""
+        row, label_of = self._rows[name], self._label_of()
+        entry = super()._entry(name, row["id"], files)
+        del entry["label_files"]
+        entry["instances"] = instances = []
+        for key, annotation in row["annotations"]:
+            label = label_of[key]
+            ignored = label == IGNORE_LABEL
+            instances.append(
+                {
+                    "mask": annotation.get("segmentation"),
+                    "bbox_label": label,
+                    "ignore_flag": int(ignored),
+                }
+            )
+            if not ignored:
+                entry["counts"][label] += 1
+        if image_size(files.image) != (row.get("height"), row.get("width")):
+            raise InputError(
+                files.image,
+                f"its size (H, W) is {entry['height'], entry['width']}, "
+                f"{self.ann_file} says {row.get('height'), row.get('width')}",
+                "Do image and annotation belong together?",
+            )
+        try:
+            LoadLabelMasks().transform(dict(entry))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                self.ann_file, f"a mask of {name} is malformed ({error!r})", _REMEDY
+            ) from None
+        return entry
+
+    def files(self) -> dict[str, str]:
+        """The images, and the JSON as ``annotations``."""
+        entries = map(self.get_data_info, range(len(self)))
+        images = {f"{entry['name']}/image": entry["img_path"] for entry in entries}
+        return {"annotations": self.ann_file, **images}
