@@ -92,7 +92,9 @@ def make_splits(args: argparse.Namespace) -> tuple[list[Path], Path | None]:
     )
     entries = [dataset.get_data_info(i) for i in range(len(dataset))]
     classes = dataset.metainfo["classes"]
-    classes_of = {e["name"]: [classes[i] for i, n in enumerate(e["counts"]) if n] for e in entries}
+    classes_of = {
+        e["name"]: [classes[i] for i, n in enumerate(e["counts"]) if n] for e in entries
+    }
     source = dataset.data_prefix["img"]
     if args.patients:
         patients = patients_from_csv(args.patients, classes_of)

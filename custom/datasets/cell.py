@@ -250,7 +250,7 @@ class CellDataset(BaseDetDataset):
     def files(self) -> dict[str, str]:
         """The files of all images, by names that do not depend on the folder.
 
-        The name is ``<image>/image``, ``<image>/<class>`` or ``<image>/ignore``; further
+        The name is ``<image>/image``, ``<image>/<class>`` or ``<image>/ignore``; other
         files of a class are ``<image>/<class>_2`` and so on.
         """
         names = {**dict(enumerate(self.metainfo["classes"])), IGNORE_LABEL: IGNORE}

@@ -48,9 +48,8 @@ class CocoCellDataset(CellDataset):
         if not rows or len(rows) < len(data["images"]):
             raise InputError(
                 self.ann_file,
-                f"{len(data['images'])} images have {len(rows)} different names and "
-                f"{len(self._rows)} different ids",
-                "Every image needs its own id and name",
+                f"its {len(data['images'])} images have {len(rows)} different names",
+                "Every image needs an id and a name of its own",
             )
         self._rows = rows
         return {

@@ -50,7 +50,7 @@ def lab(color, matrix) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eye", SEEN_BY)
-@pytest.mark.parametrize("colors", [OUTCOMES, dict(enumerate(class_palette(9)))])
+@pytest.mark.parametrize("colors", [OUTCOMES, dict(enumerate(class_palette(7)))])
 def test_no_two_colours_look_alike(eye, colors):
     for (first, a), (second, b) in combinations(colors.items(), 2):
         distance = deltaE_ciede2000(lab(a, SEEN_BY[eye]), lab(b, SEEN_BY[eye]))
@@ -60,7 +60,7 @@ def test_no_two_colours_look_alike(eye, colors):
 
 
 def test_lines_on_white_have_the_contrast_that_wcag_asks_for():
-    for color in (*class_palette(9), (255, 255, 255)):
+    for color in (*class_palette(7), (255, 255, 255)):
         luminance = linear_rgb(on_white(color)) @ [0.2126, 0.7152, 0.0722]
         assert 1.05 / (luminance + 0.05) >= 3
     assert on_white((0, 0, 0)) == (0, 0, 0)
