@@ -8,6 +8,7 @@ label image once, or those of the instances' boxes, and give the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -40,25 +41,53 @@ def encode_runs(
     height, width = map(int, size)
     order = np.argsort(owner, kind="stable")
     owner, start, end = owner[order], start[order], end[order]
-    if len(owner) > 1:
-        touches = (owner[1:] == owner[:-1]) & (start[1:] == end[:-1])
-        first = np.flatnonzero(np.r_[True, ~touches])
-        last = np.r_[first[1:] - 1, len(owner) - 1]
-        owner, start, end = owner[first], start[first], end[last]
-    # The run lengths of one instance are the differences of 0, start, end, start,
-    # ..., H*W; COCO leaves out a last run of length 0.
-    bounds = np.searchsorted(owner, np.arange(count + 1))
-    edges = np.stack([start, end], axis=1).reshape(-1)
-    uncompressed = []
-    for first, last in zip(2 * bounds[:-1], 2 * bounds[1:], strict=True):
-        own = np.concatenate(([0], edges[first:last], [height * width]))
-        counts = np.diff(own)
-        if counts[-1] == 0 and len(counts) > 1:
-            counts = counts[:-1]
-        uncompressed.append({"size": [height, width], "counts": counts.tolist()})
-    if not uncompressed:
-        return []
-    return coco_mask.frPyObjects(uncompressed, height, width)
+    touches = (owner[1:] == owner[:-1]) & (start[1:] == end[:-1])
+    first = np.flatnonzero(np.append(len(owner) > 0, ~touches))
+    last = np.append(first[1:], len(owner))[: len(first)] - 1
+    owner, start, end = owner[first], start[first], end[last]
+    # The numbers of an instance are gap, length, gap, length, ..., and the rest of the
+    # image unless it is 0.
+    runs = np.bincount(owner, minlength=count)
+    stops = np.cumsum(runs)
+    rest = np.full(count, height * width)
+    rest[runs > 0] -= end[stops[runs > 0] - 1]
+    length = 2 * runs + ((rest > 0) | (runs == 0))
+    bounds = np.append(0, np.cumsum(length))
+    numbers = np.empty(bounds[-1], np.int64)
+    place = bounds[owner] + 2 * (np.arange(len(owner)) - (stops - runs)[owner])
+    before = np.append(0, end[:-1])[: len(end)]
+    numbers[place] = start - np.where(place == bounds[owner], 0, before)
+    numbers[place + 1] = end - start
+    has_rest = length % 2 == 1
+    numbers[bounds[1:][has_rest] - 1] = rest[has_rest]
+    texts, stops = _write_numbers(numbers, bounds)
+    return [
+        {"size": [height, width], "counts": texts[a:b]}
+        for a, b in pairwise(stops.tolist())
+    ]
+
+
+def _write_numbers(numbers: np.ndarray, bounds: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """The characters of run lengths, as ``rleToString`` in COCO's ``maskApi.c``.
+
+    Args:
+        numbers: (M,) int64, those of all instances.
+        bounds: (N + 1,) where each instance begins in them.
+
+    Returns:
+        All characters, and (N + 1,) where each instance begins in them.
+    """
+    place = np.arange(len(numbers)) - np.repeat(bounds[:-1], np.diff(bounds))
+    later = np.flatnonzero(place > 2)
+    change = numbers.copy()
+    change[later] -= numbers[later - 2]
+    # Five bits per character, and one more for the sign.
+    digits = np.frexp(np.where(change < 0, ~change, change).astype(float))[1] // 5 + 1
+    stops = np.append(0, np.cumsum(digits))
+    digit = np.arange(stops[-1]) - np.repeat(stops[:-1], digits)
+    codes = (np.repeat(change, digits) >> 5 * digit) & 31
+    codes += np.where(digit < np.repeat(digits, digits) - 1, 80, 48)
+    return codes.astype(np.uint8).tobytes(), stops[bounds]
 
 
 def encode_label_image(labels: np.ndarray, ids: np.ndarray) -> list[dict]:

@@ -144,6 +144,15 @@ def test_runs_of_large_images_need_several_digits():
     mask[5, 0] = True
     (rle,) = [encode(mask)]
     assert encode_runs(*decode_runs([rle]), 1, mask.shape) == [rle]
+    # A whole slide: run lengths above 2^32, which pycocotools does not take.
+    size = 70_000, 80_000
+    runs = [
+        np.array([0]),
+        np.array([size[0] * 79_999]),
+        np.array([size[0] * 79_999 + 9]),
+    ]
+    back = decode_runs(encode_runs(*runs, 1, size))
+    np.testing.assert_array_equal(np.stack(back), np.stack(runs))
 
 
 @pytest.mark.parametrize("counts", [b"", b"0", b"o", b"\x00", b"zz", b"P" * 20, b"9L"])
