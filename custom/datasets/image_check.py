@@ -41,9 +41,9 @@ def check_images(
     chosen = np.unique(np.linspace(0, len(paths) - 1, _SAMPLED).round().astype(int))
     orders, brightest = {}, 0
     for path in (paths[i] for i in chosen):
-        image = loader.transform({"img_path": path})["img"]
+        image = loader.read(path)
         brightest = max(brightest, int(image.max()))
-        orders[path] = channel_order_of(image[:, :, ::-1])
+        orders[path] = channel_order_of(image)
     if brightest < 32:
         print_log(
             f"{source}: the brightest of the 256 values in {len(orders)} images is "

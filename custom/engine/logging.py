@@ -10,8 +10,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import LoggerHook
 from mmengine.registry import HOOKS
 
-from custom.io.image import read_image
 from custom.io.json_file import write_json
+from custom.transforms.loading import LoadCellImage, image_loader
 
 # Messages of MMEngine that are kept in the log file and not shown on the screen: dumps
 # of a hundred lines, and warnings about MMEngine's own code.
@@ -82,7 +82,7 @@ class CellVisualizationHook(DetVisualizationHook):
         """Draw every ``interval``-th image to the visualizer's backends."""
         step = runner.iter + batch_idx
         if self.draw and step % self.interval == 0:
-            self._draw(outputs[0], "val_img", None, step)
+            self._draw(outputs[0], runner.val_dataloader, "val_img", None, step)
 
     def after_test_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         """Draw each image."""
@@ -95,12 +95,14 @@ class CellVisualizationHook(DetVisualizationHook):
                 folder = Path(runner.log_dir) / self.test_out_dir
                 folder.mkdir(parents=True, exist_ok=True)
                 out_file = str(folder / f"{Path(sample.name).stem}.png")
-            self._draw(sample, "test_img", out_file, self._test_index)
+            loader = runner.test_dataloader
+            self._draw(sample, loader, "test_img", out_file, self._test_index)
 
-    def _draw(self, sample, name: str, out_file: str | None, step: int) -> None:
+    def _draw(self, sample, loader, name: str, out_file, step: int) -> None:
+        load = image_loader(loader.dataset) or LoadCellImage()
         self._visualizer.add_datasample(
             name,
-            read_image(sample.img_path),
+            load.read(sample.img_path),
             data_sample=sample,
             draw_gt="masks" in sample.gt_instances,
             pred_score_thr=self.score_thr,

@@ -23,6 +23,7 @@ from custom.errors import InputError
 from custom.io.atomic import write_atomically
 from custom.io.checksums import file_checksum, file_checksums
 from custom.io.json_file import read_json, write_json
+from custom.transforms.loading import image_loader
 
 RUN, DATA, CHECKPOINTS = "run.json", "data.json", "checkpoints.json"
 CHANGES = "uncommitted.diff"
@@ -157,6 +158,7 @@ def _record_run(runner) -> None:
         "data_root": str(Path(getattr(dataset, "data_root", "")).resolve()),
         "train_images": len(runner.train_dataloader.dataset),
         "split": split.name if split else None,
+        "channel_order": getattr(image_loader(dataset), "channel_order", None),
     }
     path = work_dir / RUN
     if runner._resume and path.exists():

@@ -50,6 +50,7 @@ STEPS = frozenset(
         "RandomFlip",
         "RandomGrayscale",
         "Resize",
+        "StainNormalize",
         "TestTimeAug",
     }
 )

@@ -23,16 +23,16 @@ class LoadCellImage(BaseTransform):
     Reads ``img_path``; adds ``img`` (H, W, 3) uint8, ``img_shape``, ``ori_shape``.
 
     Args:
+        max_value: The value of a 16-bit image that becomes 255, see
+            :func:`custom.io.image.read_image`.
         channel_order: How the files store colours: ``'rgb'``, or ``'bgr'`` for files
             with red and blue exchanged, as the released data of the task. None reads
             like ``'rgb'``, and the data set does not check the colours: for other
-            stains than H&E, and for runs from before there was this option.
-        max_value: The value of a 16-bit image that becomes 255, see
-            :func:`custom.io.image.read_image`.
+            stains than H&E, and for configs of runs that predate this option.
     """
 
     def __init__(
-        self, channel_order: str | None = None, max_value: int = 65_535
+        self, max_value: int = 65_535, channel_order: str | None = None
     ) -> None:
         if channel_order not in ("rgb", "bgr", None):
             raise InputError(
@@ -42,12 +42,16 @@ class LoadCellImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``."""
-        image = read_image(results["img_path"], self.max_value)
-        if self.channel_order != "bgr":
-            image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        results["img"] = image
-        results["img_shape"] = results["ori_shape"] = image.shape[:2]
+        rgb = self.read(results["img_path"])
+        results["img"] = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        results["img_shape"] = results["ori_shape"] = rgb.shape[:2]
         return results
+
+    def read(self, path: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of an image, in its true colours."""
+        image = read_image(path, self.max_value)
+        exchanged = self.channel_order == "bgr"
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if exchanged else image
 
 
 @TRANSFORMS.register_module()

@@ -90,7 +90,7 @@ class LabelledSet:
         entries = (self.dataset.get_data_info(i) for i in range(len(self)))
         entry_of = {entry["name"]: entry for entry in entries}
         for name in names:
-            yield name, self._read_image.transform(entry_of[name])["img"][:, :, ::-1]
+            yield name, self._read_image.read(entry_of[name]["img_path"])
 
 
 def class_rows(sets: dict[str, list[Labelled]], classes: tuple[str, ...]) -> list[list]:
