@@ -107,7 +107,8 @@ def as_json(
                 "width": image.size[1],
                 "patient": patient_of[image.name] if patient_of else None,
                 "stain": cluster_of[image.name],
-                "color_order": image.color_order,
+                "channel_order": image.colours.order,
+                "channel_order_score": round(image.colours.score, 3),
                 "cells": np.bincount(image.labels, minlength=len(classes)).tolist(),
                 "cells_at_border": int(image.at_border.sum()),
             }

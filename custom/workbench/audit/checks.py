@@ -1,7 +1,7 @@
-"""What is odd about a data set, told before a training shows it.
+"""Suspicious images and cells of a data set.
 
-:func:`inspect` looks at one image and keeps no pixels; :func:`findings` compares what
-it found over all of them.
+:func:`inspect` measures one image and keeps no pixels; :func:`findings` compares the
+measurements of all.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from scipy import ndimage
 
 from custom.datasets.stain import patch_features, signatures
-from custom.io.colours import optical_density
+from custom.io.colours import ChannelOrder, channel_order_of
 from custom.structures import LabelMasks
 
-# What is found, the worst first: a title, and what it means and what to do.
+# The kinds of findings, the worst first: title, meaning and remedy.
 KINDS = {
     "unreadable": (
         "Images that cannot be used",
@@ -41,10 +41,10 @@ KINDS = {
         "halves of a split they make validation worthless.",
     ),
     "color order": (
-        "Two orders of the colours",
-        "Against what is around them nuclei absorb more red than blue, as they should, "
-        "in some images, and less in others: there red and blue are exchanged. A model "
-        "that is trained on one kind does badly on the other.",
+        "Red and blue exchanged",
+        "A model that is trained on one order does badly on the other. Set "
+        "channel_order of LoadCellImage for a data set that is stored so; where only "
+        "some images are, store these again.",
     ),
     "stain": (
         "Stain outliers",
@@ -87,10 +87,6 @@ KINDS = {
     ),
 }
 
-# On 49 real images (37 exchanged, 12 not) the sign is right wherever the value is
-# beyond this; one, almost without nuclei, lies within.
-_COLOR_MARGIN = 0.04
-_TISSUE = 0.3  # summed absorbance, above the glass
 # Real regions that differ correlate up to 0.45, a region and its JPEG above 0.99.
 _SAME = 0.9
 _SIDE = 32
@@ -105,7 +101,7 @@ class Finding:
     Attributes:
         kind: A key of :data:`KINDS`.
         images: Names of the images that it is about; none if it is about all.
-        text: What was found, in a few words.
+        text: The evidence in a few words.
         box: (x1, y1, x2, y2) in the first image if it is about one cell.
     """
 
@@ -117,7 +113,7 @@ class Finding:
 
 @dataclass
 class Facts:
-    """What is kept of one image.
+    """Measurements of one image.
 
     Attributes:
         name: Its name.
@@ -129,7 +125,8 @@ class Facts:
         at_border: (N,) whether the cell touches the border of the image.
         parts: For each cell in pieces (index, pieces, pixels outside the largest).
         overlaps: For each pair of cells (index, index, pixels they share).
-        color_shift: See :func:`color_shift`.
+        colours: The order of its channels, see
+            :func:`custom.io.colours.channel_order_of`.
         features: See :func:`custom.datasets.stain.patch_features`.
         small: (32, 32) the image at a glance, mean 0 and norm 1.
     """
@@ -143,22 +140,15 @@ class Facts:
     at_border: np.ndarray
     parts: list[tuple[int, int, int]]
     overlaps: list[tuple[int, int, int]]
-    color_shift: float
+    colours: ChannelOrder
     features: np.ndarray
     small: np.ndarray
-
-    @property
-    def color_order(self) -> str:
-        """``'RGB'``, ``'exchanged'`` or ``'unclear'``."""
-        if not abs(self.color_shift) > _COLOR_MARGIN:
-            return "unclear"
-        return "RGB" if self.color_shift > 0 else "exchanged"
 
 
 def inspect(
     name: str, subset: str, image: np.ndarray, masks: LabelMasks, labels: np.ndarray
 ) -> Facts:
-    """Look at one image.
+    """Measurements of one image.
 
     Args:
         name: Its name.
@@ -185,35 +175,10 @@ def inspect(
         at_border=(boxes == edges).any(1),
         parts=parts,
         overlaps=_overlaps(masks),
-        color_shift=color_shift(image, masks.foreground()),
+        colours=channel_order_of(image, masks.foreground()),
         features=patch_features(image),
         small=_at_a_glance(image),
     )
-
-
-def color_shift(image: np.ndarray, cells: np.ndarray) -> float:
-    """How much more red than blue the nuclei absorb, against what is around them.
-
-    Haematoxylin absorbs red (0.65, 0.70, 0.29), eosin green (0.07, 0.99, 0.11; Ruifrok
-    and Johnston, Anal. Quant. Cytol. Histol. 23, 291, 2001), so it is positive in H&E,
-    and negative where red and blue are exchanged.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        cells: (H, W) bool, where a cell is. Its darker half is taken for nuclei.
-
-    Returns:
-        Difference of (red - blue) / (red + green + blue), NaN where there are no cells
-        or nothing is around them.
-    """
-    density = optical_density(image)
-    darkness = density.sum(2)
-    shift = (density[..., 0] - density[..., 2]) / (darkness + 0.05)
-    outside = ~cells & (darkness > _TISSUE)
-    if not cells.any() or not outside.any():
-        return float("nan")
-    nuclei = cells & (darkness >= np.median(darkness[cells]))
-    return float(shift[nuclei].mean() - shift[outside].mean())
 
 
 def _at_a_glance(image: np.ndarray) -> np.ndarray:
@@ -227,8 +192,8 @@ def _overlaps(masks: LabelMasks) -> list[tuple[int, int, int]]:
     """Pairs of cells that share pixels, with their number."""
     planes = np.asarray(masks.planes)
     index = [
-        dict(zip(masks.ids[own].tolist(), np.flatnonzero(own).tolist(), strict=True))
-        for own in (masks.plane_of == plane for plane in range(len(planes)))
+        dict(zip(masks.ids[here].tolist(), np.flatnonzero(here).tolist(), strict=True))
+        for here in (masks.plane_of == plane for plane in range(len(planes)))
     ]
     pairs = []
     for second in range(1, len(planes)):
@@ -237,7 +202,7 @@ def _overlaps(masks: LabelMasks) -> list[tuple[int, int, int]]:
             ids = np.stack([planes[first][both], planes[second][both]], 1)
             found, counts = np.unique(ids, axis=0, return_counts=True)
             for (a, b), count in zip(found.tolist(), counts.tolist(), strict=True):
-                # Pixels of ids that are no cell here are left.
+                # Ids of instances that were left out have no index.
                 if a in index[first] and b in index[second]:
                     pairs.append((index[first][a], index[second][b], count))
     return pairs
@@ -250,22 +215,22 @@ def findings(
     patient_of: Mapping[str, str] | None,
     cluster_of: Mapping[str, str],
 ) -> list[Finding]:
-    """Everything that is odd, in the order of :data:`KINDS` and the worst first.
+    """All findings, in the order of :data:`KINDS` and the worst first.
 
     Args:
-        facts: What :func:`inspect` found, for each image.
+        facts: Measurements of each image.
         classes: Names of the classes in the order of the labels.
         max_dets: Detections per image that the model gives.
         patient_of: Patient of each image, if known.
-        cluster_of: Stain cluster of each image, looked at where patients are unknown.
+        cluster_of: Stain cluster of each image, for data of unknown patients.
     """
     found = [
         *_in_both_halves(facts, patient_of, cluster_of),
         *_duplicates(facts),
         *_color_orders(facts),
         *_stain_outliers(facts),
-        *_odd_cells(facts, classes),
-        *_odd_images(facts, max_dets),
+        *_suspect_cells(facts, classes),
+        *_suspect_images(facts, max_dets),
         *_absent_classes(facts, classes),
     ]
     return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
@@ -311,15 +276,17 @@ def _duplicates(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def _color_orders(facts: Sequence[Facts]) -> Iterator[Finding]:
-    orders = Counter(image.color_order for image in facts)
-    if not orders["RGB"] or not orders["exchanged"]:
-        return
-    fewer = min(("RGB", "exchanged"), key=lambda order: orders[order])
-    words = {"RGB": "true colours", "exchanged": "red and blue exchanged"}
+    by_order: dict[str, list[Facts]] = {"rgb": [], "bgr": []}
     for image in facts:
-        if image.color_order == fewer:
-            text = f"{words[fewer]}, red shift {image.color_shift:+.2f}"
-            yield Finding("color order", (image.name,), text)
+        by_order.setdefault(image.colours.order, []).append(image)
+    true, exchanged = by_order["rgb"], by_order["bgr"]
+    if len(exchanged) > len(true):
+        text = f"{len(exchanged)} of {len(facts)} images, as they are loaded"
+        yield Finding("color order", (), text)
+        exchanged, true = true, exchanged
+    for image in exchanged:
+        if true:
+            yield Finding("color order", (image.name,), str(image.colours))
 
 
 def _stain_outliers(facts: Sequence[Facts]) -> list[Finding]:
@@ -337,7 +304,7 @@ def _stain_outliers(facts: Sequence[Facts]) -> list[Finding]:
     ]
 
 
-def _odd_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
+def _suspect_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
     labels = np.concatenate([image.labels for image in facts])
     areas = np.concatenate([image.areas for image in facts])
     medians = [
@@ -367,7 +334,7 @@ def _odd_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
     return [finding for _, finding in sorted(found, key=lambda pair: -pair[0])]
 
 
-def _odd_images(facts: Sequence[Facts], max_dets: int) -> Iterator[Finding]:
+def _suspect_images(facts: Sequence[Facts], max_dets: int) -> Iterator[Finding]:
     for image in sorted(facts, key=lambda image: min(image.size)):
         if min(image.size) < 64:
             text = f"{image.size[1]}x{image.size[0]} px"

@@ -1,4 +1,4 @@
-"""The page of an audit: charts, tables and pictures of what was found."""
+"""The page of an audit: findings with images, charts and tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
-from mmcv.transforms import BaseTransform
 from mmengine.config import ConfigDict
 from tqdm import tqdm
 
 from custom.datasets.cell import CellDataset
 from custom.structures import LabelMasks
-from custom.transforms import LoadCellImage, LoadLabelMasks
+from custom.transforms.loading import LoadCellImage, LoadLabelMasks, image_loader
 from custom.workbench.audit.anchors import AnchorFit
 from custom.workbench.audit.checks import KINDS, Facts, Finding
 from custom.workbench.report import figures
@@ -23,7 +22,7 @@ from custom.workbench.report.page import Chart, chart, render
 from custom.workbench.report.pictures import image_uri, outline
 from custom.workbench.report.theme import css
 
-SHOWN = 8  # pictures of one kind of problem
+SHOWN = 8  # examples of one kind of finding
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Sample:
 
 @dataclass
 class Source:
-    """What is audited.
+    """The data sets of an audit.
 
     Attributes:
         name: What the page calls it.
@@ -84,22 +83,16 @@ class Source:
             if names is None or entry["name"] in names
         ]
         for subset, dataset, entry in tqdm(wanted, unit="image", delay=1, leave=False):
-            entry = _step(dataset, LoadLabelMasks).transform(entry)
-            image = _step(dataset, LoadCellImage).transform(entry)["img"][:, :, ::-1]
+            load = image_loader(dataset) or LoadCellImage()
+            entry = LoadLabelMasks().transform(entry)
             cells = ~entry["gt_ignore_flags"]
             yield Sample(
                 entry["name"],
                 subset,
-                np.ascontiguousarray(image),
+                load.read(entry["img_path"]),
                 entry["gt_masks"][cells],
                 entry["gt_bboxes_labels"][cells],
             )
-
-
-def _step(dataset: CellDataset, kind: type) -> BaseTransform:
-    """The step of a data set's pipeline with its settings, or a new one."""
-    steps = dataset.pipeline.transforms
-    return next((step for step in steps if isinstance(step, kind)), None) or kind()
 
 
 def anchor_lines(fits: Mapping[str, AnchorFit]) -> list[str]:
@@ -391,7 +384,7 @@ def audit_page(
     """The page as HTML."""
     cells = sum(len(image.labels) for image in facts)
     clusters = len(set(cluster_of.values()))
-    orders = Counter(image.color_order for image in facts)
+    orders = Counter(image.colours.order for image in facts)
     border = sum(int(image.at_border.sum()) for image in facts)
     class_headers, class_rows = class_table(source, facts)
     anchor_headers, anchor_rows = anchor_table(source, fits)
@@ -405,8 +398,8 @@ def audit_page(
         ("stain clusters", str(clusters), "by colour and sharpness"),
         (
             "red and blue exchanged",
-            str(orders["exchanged"]),
-            f"{orders['RGB']} not, {orders['unclear']} unclear",
+            str(orders["bgr"]),
+            f"{orders['rgb']} not, {orders['unclear']} unclear",
         ),
         ("suspicions", str(len(found)), f"{len({f.kind for f in found})} kinds"),
     ]

@@ -10,7 +10,7 @@ from custom.datasets import CellDataset
 from custom.io.image import read_image
 from custom.structures import LabelMasks
 from custom.transforms.loading import read_label_masks
-from custom.workbench.audit.checks import KINDS, Facts, color_shift, findings, inspect
+from custom.workbench.audit.checks import KINDS, Facts, findings, inspect
 
 CLASSES = ("class1", "class2")
 NUCLEUS, TISSUE = (0.65, 0.70, 0.29), (0.15, 0.45, 0.15)
@@ -124,29 +124,20 @@ def test_image_of_one_colour_duplicates_nothing(clean):
 # --- colours ---
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_color_shift_changes_sign_with_the_order_of_the_channels(seed):
-    image, labels = draw(seed)
-    shift = color_shift(image, labels > 0)
-    assert shift > 0.04
-    assert color_shift(image[..., ::-1], labels > 0) == pytest.approx(-shift, abs=1e-5)
-
-
-def test_color_shift_is_unknown_without_cells_or_surroundings():
-    image, labels = draw(0)
-    for cells in (np.zeros_like(labels, bool), np.ones_like(labels, bool)):
-        facts_shift = color_shift(image, cells)
-        assert np.isnan(facts_shift)
-    none = facts_of("a", image, np.zeros_like(labels))
-    assert none.color_order == "unclear"
-
-
-def test_the_fewer_of_two_colour_orders_are_named(clean):
-    image, labels = draw(50)
-    facts = [*clean, facts_of("patient0_9", image[..., ::-1].copy(), labels)]
-    (finding,) = kinds(facts)["color order"]
+def test_images_in_the_other_order_are_named_and_many_are_counted(clean):
+    drawn = [draw(50 + i) for i in range(13)]
+    exchanged = [
+        facts_of(f"patient0_{9 + i}", image[..., ::-1].copy(), labels)
+        for i, (image, labels) in enumerate(drawn)
+    ]
+    (finding,) = kinds([*clean, exchanged[0]])["color order"]
     assert finding.images == ("patient0_9",)
-    assert "red and blue exchanged" in finding.text
+    assert finding.text.startswith("red and blue exchanged (score -")
+    (finding,) = kinds(exchanged)["color order"]
+    assert finding.images == () and "13 of 13 images" in finding.text
+    first, *names = kinds([*clean, *exchanged])["color order"]
+    assert "13 of 25" in first.text and len(names) == 12
+    assert names[0].text.startswith("true colours")
 
 
 def test_an_image_of_another_stain_stands_out(clean):
@@ -252,11 +243,13 @@ def test_what_is_known_of_the_real_regions_is_found(hw3):
     patient_of = {image.name: image.name[:12] for image in facts}
     classes = dataset.metainfo["classes"]
     by_kind = kinds(facts, patient_of, max_dets=600, classes=classes)
-    true_colours = {f.images[0] for f in by_kind["color order"]}
+    most, *others = by_kind["color order"]
+    assert "36 of 40 images" in most.text
+    true_colours = {f.images[0] for f in others}
     assert true_colours == {f"TCGA-5P-A9K0_{i}" for i in (1, 2, 3)}
     assert true_colours <= {f.images[0] for f in by_kind["stain"]}
-    orders = [image.color_order for image in facts]
-    assert orders.count("exchanged") == 36 and orders.count("unclear") == 1
+    orders = [image.colours.order for image in facts]
+    assert orders.count("bgr") == 36 and orders.count("unclear") == 1
     assert len(by_kind["patient"]) == 4
     assert "duplicate" not in by_kind and "parts" not in by_kind
     assert {f.images[0] for f in by_kind["overlap"]} == {
