@@ -27,7 +27,7 @@ from mmengine.runner import load_checkpoint
 from custom.errors import InputError
 from custom.evaluation import predictions, read_predictions
 from custom.io.arrays import open_array
-from custom.models.torchvision_weights import with_own_names
+from custom.models.weight_names import with_own_names
 from custom.models.weights import prepare_weights
 from tests.conftest import forget_visualizers
 from tests.tools.test_train_and_test import DEMO, QUICK

@@ -1,4 +1,4 @@
-# The front door: Mask R-CNN R50-FPN, ImageNet weights, four classes of cells.
+# The baseline: Mask R-CNN R50-FPN, ImageNet weights, four classes of cells.
 #
 #   python tools/train.py configs/cell/maskrcnn_r50.py
 _base_ = [
@@ -7,3 +7,9 @@ _base_ = [
     '../_base_/schedules/adamw_36e.py',
     '../_base_/runtime_course.py',
 ]
+
+num_classes = len(_base_.classes)
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(num_classes=num_classes),
+        mask_head=dict(num_classes=num_classes)))

@@ -1,4 +1,4 @@
-# The front door of the 2021 task: Mask R-CNN R50-FPN, ImageNet weights, nuclei.
+# The baseline of the 2021 task: Mask R-CNN R50-FPN, ImageNet weights, nuclei.
 #
 #   python tools/train.py configs/cell/maskrcnn_r50_nuclei2021.py
 _base_ = [
@@ -8,6 +8,8 @@ _base_ = [
     '../_base_/runtime.py',
 ]
 
+num_classes = len(_base_.classes)
 model = dict(
     roi_head=dict(
-        bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)))
+        bbox_head=dict(num_classes=num_classes),
+        mask_head=dict(num_classes=num_classes)))

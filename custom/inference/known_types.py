@@ -28,6 +28,7 @@ _MODULES = (
     "mmdet.models.data_preprocessors.",
     "mmdet.models.dense_heads.rpn_head",
     "mmdet.models.detectors.cascade_rcnn",
+    "mmdet.models.detectors.htc",
     "mmdet.models.detectors.mask_rcnn",
     "mmdet.models.losses.",
     "mmdet.models.necks.",

@@ -2,7 +2,7 @@
 
 from custom.models.assigner import SparseMaxIoUAssigner
 from custom.models.backbones import ConvNeXt, EfficientNetV2
-from custom.models.mask_head import RoIFCNMaskHead
+from custom.models.mask_head import RoIFCNMaskHead, RoIHTCMaskHead
 from custom.models.tiled_detector import TiledDetector
 from custom.models.tta import MaskTTAModel
 from custom.models.weights import prepare_weights
@@ -12,6 +12,7 @@ __all__ = [
     "EfficientNetV2",
     "MaskTTAModel",
     "RoIFCNMaskHead",
+    "RoIHTCMaskHead",
     "SparseMaxIoUAssigner",
     "TiledDetector",
     "prepare_weights",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead, HTCMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.structures import InstanceData
@@ -94,6 +94,11 @@ class RoIFCNMaskHead(FCNMaskHead):
         else:
             probs = probs[torch.arange(len(probs), device=probs.device), labels]
         return RoIMasks(probs, bboxes, (height, width), rcnn_test_cfg.mask_thr_binary)
+
+
+@MODELS.register_module()
+class RoIHTCMaskHead(RoIFCNMaskHead, HTCMaskHead):
+    """:class:`mmdet.HTCMaskHead` with box-local targets and predictions."""
 
 
 def within_limits(results: InstanceData, rcnn_test_cfg: dict) -> InstanceData:

@@ -1,4 +1,4 @@
-"""Pretrained weights: found, downloaded and checked before training."""
+"""Find, download and check pretrained weights before training starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.hub import download_url_to_file
 
 from custom.errors import InputError
 from custom.io.checkpoint import read_checkpoint
-from custom.models.torchvision_weights import with_own_names
+from custom.models.weight_names import read_weights, rename_detector, with_own_names
 
 # What `torchvision://` means, so that CPU machines need no torchvision. From
 # torchvision/models/{resnet,convnext,efficientnet}.py, weights IMAGENET1K_V1.
@@ -31,10 +31,11 @@ TORCHVISION_FILES = {
     "resnet152": "resnet152-394f9c45.pth",
     "resnext50_32x4d": "resnext50_32x4d-7cdf4587.pth",
     "resnext101_32x8d": "resnext101_32x8d-8ba56ff5.pth",
+    "convnext_tiny": "convnext_tiny-983f1562.pth",
     "convnext_base": "convnext_base-6075fbad.pth",
     "efficientnet_v2_m": "efficientnet_v2_m-dc08266a.pth",
 }
-# Every scheme that MMEngine knows: its own loaders of these fall back to pickles.
+# Every scheme that MMEngine knows: its own loaders would read any pickle.
 _SCHEMES = (
     "http://",
     "https://",
@@ -48,7 +49,7 @@ _SCHEMES = (
     r"(\S+\:)?petrel://",
 )
 # The first digits of a file's SHA-256 at the end of its name, as torchvision and
-# OpenMMLab write them; a date is none.
+# OpenMMLab write them; eight digits that begin with 20 are a date.
 _HASH = re.compile(r"[-_](?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$")
 
 
@@ -56,7 +57,7 @@ _HASH = re.compile(r"[-_](?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$")
 def load_from_url(
     source: str, map_location: str | torch.device | None = None
 ) -> dict[str, object]:
-    """Load weights by URL, for MMEngine; pickles that are more than weights do not.
+    """Load weights by URL, for MMEngine; a pickle that is more than weights is refused.
 
     Raises:
         InputError: See :func:`find_weights` and
@@ -64,7 +65,8 @@ def load_from_url(
     """
     url = find_weights(source)
     barrier()  # the first process of this machine has downloaded it
-    return read_checkpoint(_local(url), map_location)
+    # MMDetection's own tools load torchvision's and detectron2's files like this.
+    return rename_detector(read_weights(_local(url), map_location))
 
 
 def prepare_weights(cfg: Config) -> None:
@@ -84,11 +86,11 @@ def prepare_weights(cfg: Config) -> None:
     if cfg.get("load_from"):
         cfg.load_from = find_weights(cfg.load_from)
         path = _local(cfg.load_from)
-        own = with_own_names(path, cfg.model.backbone.get("in_channels", 3))
-        if own != path:
-            cfg.load_from = str(own)
+        renamed = with_own_names(path, cfg.model.backbone.get("in_channels", 3))
+        if renamed != path:
+            cfg.load_from = str(renamed)
         model = _without_init(cfg.model)
-        # Heads of another number of classes are made anew, as users expect.
+        # Layers that depend on the number of classes may differ.
         check_weights(model, cfg.load_from, None, least=0.6)
 
 
@@ -144,7 +146,7 @@ def _resolve(source: str) -> str:
         return get_external_models()[name]
     raise InputError(
         source,
-        "no weights of this name are known",
+        "weights of this name are unknown",
         "Give a path, an https URL, open-mmlab://<name> of MMEngine's list, or "
         f"torchvision:// with one of {', '.join(TORCHVISION_FILES)}",
     )
@@ -177,7 +179,7 @@ def check_weights(
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict):
         raise InputError(
-            path, "it holds no named weights", "Use a file with a state dict"
+            path, "it does not hold named weights", "Use a file with a state dict"
         )
     prefix = f"{prefix.rstrip('.')}." if prefix else ""
     module = MODELS.build(ConfigDict(module_cfg))

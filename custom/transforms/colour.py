@@ -10,6 +10,7 @@ from mmdet.registry import TRANSFORMS
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torchstain.base.normalizers import MacenkoNormalizer
 
+from custom.errors import InputError
 from custom.io.colours import DARK_FIELD
 
 # The unit of scikit-image's stains: 1 is an absorption of 10^-6.
@@ -81,29 +82,35 @@ def jitter(image: np.ndarray, alpha: np.ndarray, beta: np.ndarray) -> np.ndarray
 
 
 @TRANSFORMS.register_module()
-class RandomSaturation(BaseTransform):
-    """Blend an image with its gray version, as detectron2's ``RandomSaturation``.
+class RandomBlend(BaseTransform):
+    """Change saturation or brightness, as detectron2's blend transforms.
 
-    The result is ``w * image + (1 - w) * gray``: gray for 0, the image for 1, more
-    colourful above. The stock ``Color`` stops at 2. Reads and replaces ``img``
+    The result is ``w * image + (1 - w) * target``: the target for 0, the image for 1,
+    more colourful or brighter above. The stock ``Color`` stops at 2, and the stock
+    ``Brightness`` rounds its factor to one decimal. Reads and replaces ``img``
     (H, W, 3) uint8 BGR.
 
     Args:
-        intensity_range: (low, high), w is drawn uniformly between them.
+        target: ``'gray'`` for saturation, ``'black'`` for brightness.
+        weight_range: (low, high), w is drawn uniformly between them.
     """
 
-    def __init__(self, intensity_range: tuple[float, float]) -> None:
-        self.intensity_range = tuple(intensity_range)
+    def __init__(self, target: str, weight_range: tuple[float, float]) -> None:
+        if target not in ("gray", "black"):
+            remedy = "Use 'gray' or 'black'"
+            raise InputError("target", f"{target!r} is unknown", remedy)
+        self.target, self.weight_range = target, tuple(weight_range)
 
     @cache_randomness
     def _draw(self) -> float:
-        return float(np.random.uniform(*self.intensity_range))
+        return float(np.random.uniform(*self.weight_range))
 
     def transform(self, results: dict) -> dict:
-        """Replace the image by one of another saturation."""
+        """Replace the image by the blended one."""
         image, weight = results["img"].astype(np.float32), self._draw()
-        gray = (image @ _LUMA)[:, :, None]
-        blended = weight * image + (1 - weight) * gray
+        blended = weight * image
+        if self.target == "gray":
+            blended += (1 - weight) * (image @ _LUMA)[:, :, None]
         results["img"] = np.clip(blended, 0, 255).astype(np.uint8)
         return results
 

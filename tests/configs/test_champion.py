@@ -38,6 +38,10 @@ CHANGES = {
     "no-negative-crops": {f"{TRAIN}.pipeline", f"{TRAIN}.filter_cfg"},
     "no-scale-jitter": {f"{TRAIN}.pipeline"},
     "repeat-factor": {TRAIN},
+    "seesaw": {
+        f"model.roi_head.bbox_head.loss_cls.{key}"
+        for key in ("type", "use_sigmoid", "p", "q", "num_classes")
+    },
     "score-0.001": {"model.test_cfg.rcnn.score_thr"},
     "score-0.5": {"model.test_cfg.rcnn.score_thr"},
     "tiles": {"model.type", "model.tile_size", "model.overlap"},
@@ -89,6 +93,8 @@ def test_every_ablation_is_in_the_list():
     names = {path.stem for path in (CELL / "ablations").glob("*.py")}
     assert names == {f"maskrcnn_r50_{n}" for n in CHANGES} | {
         "cascade-mask-rcnn_r50",
+        "htc_r50",
+        "maskrcnn_convnext-t",
         "maskrcnn_convnextv2-b",
     }
 
@@ -103,6 +109,10 @@ def test_the_cascade_is_the_stock_one_but_for_cells():
     assert differences(stock, found) - {"_scope_"} == {
         "backbone.init_cfg.checkpoint",
         "rpn_head.anchor_generator.scales",
+        # Assignment of the same anchors and proposals, except in ignored regions.
+        "train_cfg.rpn.assigner.type",
+        "train_cfg.rpn.assigner.ignore_iof_thr",
+        "train_cfg.rcnn",
         "test_cfg.rpn.nms_pre",
         "test_cfg.rpn.max_per_img",
         "test_cfg.rcnn.score_thr",

@@ -273,7 +273,7 @@ def test_missing_local_file(tmp_path):
 def test_unknown_name_is_not_asked_for(source, offline):
     error = refuse(config(source))
     assert error.source == source and not offline
-    assert "no weights of this name" in error.reason
+    assert "weights of this name are unknown" in error.reason
     assert "resnet50" in error.remedy
 
 
@@ -325,7 +325,7 @@ def test_broken_file(file, content):
         torch.save(content, file)
     error = refuse(config(file))
     assert error.source == str(file)
-    expected = ("it is damaged, or no PyTorch file", "it holds no named weights")
+    expected = ("it is damaged, or no PyTorch file", "it does not hold named weights")
     assert error.reason.startswith(expected)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mmdet.registry import TRANSFORMS
 from skimage.color import hed2rgb, rgb2hed
 
-from custom.transforms import RandomHEDJitter, RandomSaturation, StainNormalize
+from custom.transforms import RandomBlend, RandomHEDJitter, StainNormalize
 from custom.transforms.colour import jitter
 from custom.workbench.synthetic import draw_tile
 
@@ -64,34 +64,44 @@ def test_draws_each_stain_anew_within_the_limits_and_keeps_its_input():
     np.testing.assert_array_equal(IMAGE, before)
 
 
-def detectron2(rgb: np.ndarray, weight: float) -> np.ndarray:
-    """RandomSaturation and BlendTransform of detectron2 0.6."""
-    gray = rgb.dot([0.299, 0.587, 0.114])[:, :, np.newaxis]
-    return np.clip((1 - weight) * gray + weight * rgb, 0, 255).astype(np.uint8)
+def detectron2(rgb: np.ndarray, weight: float, target: str) -> np.ndarray:
+    """RandomSaturation, RandomBrightness and BlendTransform of detectron2 0.6."""
+    source = np.zeros_like(rgb)
+    if target == "gray":
+        source = rgb.dot([0.299, 0.587, 0.114])[:, :, np.newaxis]
+    return np.clip((1 - weight) * source + weight * rgb, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.parametrize("target", ["gray", "black"])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 2.0, 10.0])
-def test_saturation_equals_detectron2_on_rgb(weight):
-    results = RandomSaturation((weight, weight))({"img": IMAGE.copy()})
-    wanted = detectron2(IMAGE[..., ::-1].astype(np.float32), weight)[..., ::-1]
+def test_blend_equals_detectron2_on_rgb(target, weight):
+    results = RandomBlend(target, (weight, weight))({"img": IMAGE.copy()})
+    rgb = IMAGE[..., ::-1].astype(np.float32)
+    wanted = detectron2(rgb, weight, target)[..., ::-1]
     # Sums in another order may fall on the other side of an integer.
     assert np.abs(results["img"].astype(int) - wanted).max() <= 1
     assert (results["img"] != wanted).mean() < 0.01
 
 
-def test_saturation_is_near_the_stock_transform_in_its_range():
+def test_blend_is_near_the_stock_transform_in_its_range():
     stock = TRANSFORMS.build({"type": "Color", "min_mag": 1.5, "max_mag": 1.5})
     wanted = stock({"img": IMAGE.copy()})["img"].astype(int)
-    found = RandomSaturation((1.5, 1.5))({"img": IMAGE.copy()})["img"]
+    found = RandomBlend("gray", (1.5, 1.5))({"img": IMAGE.copy()})["img"]
     assert np.abs(found - wanted).max() <= 1
 
 
-def test_saturation_is_drawn_anew_and_keeps_its_input():
-    transform, before = RandomSaturation((0.5, 2.0)), IMAGE.copy()
+def test_brightness_is_drawn_uniformly_and_keeps_its_input():
+    """The stock Brightness draws 0.9, 1 and 1.1 alone."""
+    transform, image = (
+        RandomBlend("black", (0.9, 1.1)),
+        np.full((1, 1, 3), 200, np.uint8),
+    )
     np.random.seed(0)
-    first, second = (transform({"img": IMAGE})["img"] for _ in range(2))
-    assert (first != second).any()
-    np.testing.assert_array_equal(IMAGE, before)
+    draws = [transform({"img": image})["img"][0, 0, 0] for _ in range(2000)]
+    counts = np.bincount(draws, minlength=221)
+    assert set(np.flatnonzero(counts)) == set(range(180, 220))
+    assert counts[180:220].min() > 25  # 50 each on average
+    assert (image == 200).all()
 
 
 def test_stains_become_alike():

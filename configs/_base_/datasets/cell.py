@@ -1,10 +1,23 @@
-# The four-class task: data, pipelines, evaluation and submission.
+# The four-class task: classes, data, pipelines, evaluation and submission.
 #
-# The data root is set here, once for every config: the environment variable
-# CELL_DATA_ROOT, or data/hw3. The split likewise: CELL_SPLIT, a .json file or the
-# name of a rule (custom/datasets/splits.py).
+# Data root and split: the environment variables CELL_DATA_ROOT and CELL_SPLIT, a .json
+# file or the name of a rule (custom/datasets/splits.py).
 data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
 split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
+
+# A class has the name of its label images, class1.tif; its category_id in a submission
+# is its place in this list, from 1 on.
+classes = ('class1', 'class2', 'class3', 'class4')
+metainfo = dict(
+    classes=classes,
+    # Colours that stay apart under colour blindness and on H&E: Wong, Nature Methods
+    # 8, 441 (2011).
+    palette=[(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)],
+    pixel_size=0.25)  # micrometres
+# How often copy-paste takes a cell of each class: there are 25 cells of the first two
+# classes for one of the others.
+class_weights = [1, 1, 25, 25]
+
 # How the images store colours. Those of the release have red and blue exchanged;
 # CELL_CHANNEL_ORDER=rgb is for images in true colours.
 load_image = dict(
@@ -13,6 +26,11 @@ load_masks = dict(type='LoadLabelMasks')
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(
     type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)
+pack = dict(type='PackDetInputs')
+pack_test = dict(
+    type='PackDetInputs',
+    meta_keys=('img_id', 'img_path', 'name', 'ori_shape', 'img_shape',
+               'scale_factor'))
 
 train_pipeline = [
     load_image,
@@ -29,23 +47,19 @@ train_pipeline = [
         type='RandomFlip',
         prob=[0.25, 0.25, 0.25],
         direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs'),
+    pack,
 ]
-test_pipeline = [
-    load_image,
-    dict(type='Resize', scale_factor=1.0, keep_ratio=True),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'name', 'ori_shape', 'img_shape',
-                   'scale_factor')),
-]
+native_size = dict(type='Resize', scale_factor=1.0, keep_ratio=True)
+test_pipeline = [load_image, native_size, pack_test]
 # Ground truth in the original frame: loaded after the image is resized.
-val_pipeline = [*test_pipeline[:-1], load_masks, test_pipeline[-1]]
+val_pipeline = [load_image, native_size, load_masks, pack_test]
 
+# Loading keeps four workers busy beside a GPU; configs/demo lowers this for two cores.
 train_dataloader = dict(
     batch_size=2,
-    num_workers=2,
+    num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     # What chance does to a sample follows the seed and the sample's number, not
     # workers and processes (docs/distributed.md).
     sampler=dict(type='DrawSampler', shuffle=True),
@@ -53,18 +67,21 @@ train_dataloader = dict(
         type='CellDataset',
         data_root=data_root,
         data_prefix=dict(img='train'),
+        metainfo=metainfo,
         split=split,
         subset='train',
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=1,
-    num_workers=2,
+    num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CellDataset',
         data_root=data_root,
         data_prefix=dict(img='train'),
+        metainfo=metainfo,
         split=split,
         subset='val',
         test_mode=True,
@@ -73,13 +90,15 @@ test_dataloader = val_dataloader
 # What tools/test.py --format-only predicts.
 submission_dataloader = dict(
     batch_size=1,
-    num_workers=2,
+    num_workers=4,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CellTestDataset',
         data_root=data_root,
         ann_file='test_image_name_to_ids.json',
         data_prefix=dict(img='test_release'),
+        metainfo=metainfo,
         pipeline=test_pipeline))
 
 val_evaluator = [

@@ -7,12 +7,7 @@ model = dict(
             checkpoint='https://download.pytorch.org/models/'
             'resnet50-0676ba61.pth')),
     rpn_head=dict(anchor_generator=dict(scales=[4])),
-    roi_head=dict(
-        bbox_head=[
-            dict(head, num_classes=4)
-            for head in _base_.model.roi_head.bbox_head
-        ],
-        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
     train_cfg=dict(
         rpn=dict(
             assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5)),

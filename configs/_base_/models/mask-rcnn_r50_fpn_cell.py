@@ -1,4 +1,5 @@
-# Mask R-CNN R50-FPN for four classes of small, dense cells.
+# Mask R-CNN R50-FPN for small, dense cells. The number of classes follows from the data
+# in the config that puts the two together.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 
 model = dict(
@@ -9,9 +10,7 @@ model = dict(
             'resnet50-0676ba61.pth')),
     # Half of the cells are below 23 pixels: anchors of 16, 32, ..., 256.
     rpn_head=dict(anchor_generator=dict(scales=[4])),
-    roi_head=dict(
-        bbox_head=dict(num_classes=4),
-        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
     # A region holds up to 770 cells. Regions of ignore.tif train nothing.
     train_cfg=dict(
         rpn=dict(

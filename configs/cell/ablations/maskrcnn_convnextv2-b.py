@@ -1,5 +1,5 @@
-# The front door with ConvNeXt V2-B: 108 million parameters.
-_base_ = ['../maskrcnn_r50.py', '../../_base_/models/convnextv2-b.py']
+# Ablation: ConvNeXt V2-B instead of ResNet-50, 108 million parameters.
+_base_ = ['../maskrcnn_r50.py', '../../_base_/models/backbones.py']
 
 model = dict(
     backbone=dict(_delete_=True, **_base_.convnextv2_b),

@@ -1,9 +1,9 @@
-# Ablation: copy-paste that takes cells of the rare classes first.
+# Ablation: copy-paste takes cells of the rare classes first.
 _base_ = './maskrcnn_r50_copy-paste.py'
 
-train_dataloader = dict(
-    dataset=dict(
-        pipeline=[
-            _base_.copy_paste_rare,
-            *_base_.train_dataloader.dataset.pipeline[1:],
-        ]))
+copy_paste = dict(_base_.copy_paste, class_weights=_base_.class_weights)
+train_pipeline = [
+    copy_paste if step['type'] == 'LabelCopyPaste' else step
+    for step in _base_.train_pipeline
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

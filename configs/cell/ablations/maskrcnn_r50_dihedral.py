@@ -1,5 +1,5 @@
 # Ablation: all eight flips and rotations by right angles instead of the three flips.
-_base_ = ['../maskrcnn_r50.py', '../../_base_/datasets/ingredients.py']
+_base_ = ['../maskrcnn_r50.py', '../../_base_/datasets/augmentations.py']
 
 train_pipeline = [
     _base_.dihedral if step['type'] == 'RandomFlip' else step

@@ -1,7 +1,8 @@
 # Ablation: jitter of the stains.
-_base_ = ['../maskrcnn_r50.py', '../../_base_/datasets/ingredients.py']
+_base_ = ['../maskrcnn_r50.py', '../../_base_/datasets/augmentations.py']
 
 train_pipeline = [
-    *_base_.train_pipeline[:-1], _base_.hed_jitter, _base_.train_pipeline[-1]
+    step for step in _base_.train_pipeline if step['type'] != 'PackDetInputs'
 ]
+train_pipeline += [_base_.hed_jitter, _base_.pack]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

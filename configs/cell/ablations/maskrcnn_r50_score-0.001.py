@@ -1,4 +1,4 @@
-# Ablation: nearly no score is too low. Only the test differs: the checkpoints of
+# Ablation: score threshold 0.001 instead of 0.01. Only the test differs: the checkpoints of
 # maskrcnn_r50.py can be tested with this config.
 _base_ = '../maskrcnn_r50.py'
 

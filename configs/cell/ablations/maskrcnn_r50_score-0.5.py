@@ -1,4 +1,4 @@
-# Ablation: detections below a score of 0.5 are dropped. Only the test differs: the
+# Ablation: score threshold 0.5 instead of 0.01. Only the test differs: the
 # checkpoints of maskrcnn_r50.py can be tested with this config.
 _base_ = '../maskrcnn_r50.py'
 

@@ -1,11 +1,12 @@
 # The champion: Cascade Mask R-CNN, ConvNeXt V2-B, and all that was reported to help.
 # docs/champion.md says what each part is for and what has been measured.
 #
-#   python tools/train.py configs/cell/champion/cascade-mask-rcnn_convnextv2-b_fpn_36e.py --amp
+#   python tools/train.py \
+#       configs/cell/champion/cascade-mask-rcnn_convnextv2-b_fpn_36e.py --amp
 _base_ = [
     '../ablations/cascade-mask-rcnn_r50.py',
-    '../../_base_/models/convnextv2-b.py',
-    '../../_base_/datasets/ingredients.py',
+    '../../_base_/models/backbones.py',
+    '../../_base_/datasets/augmentations.py',
 ]
 
 model = dict(
@@ -14,16 +15,16 @@ model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[2, 3], ratios=[1.0])),
     test_cfg=dict(rcnn=dict(score_thr=0.001)))
 
-# Load, scale, crop, turn; then paste, jitter, pack.
-own_pipeline = [
+# Load, scale, crop, rotate one image; then paste cells of another, jitter, pack.
+load_pipeline = [
     _base_.dihedral if step['type'] == 'RandomFlip' else step
-    for step in _base_.train_pipeline[:-1]
+    for step in _base_.train_pipeline if step['type'] != 'PackDetInputs'
 ]
-mixed_pipeline = [
-    _base_.copy_paste_rare,
+train_pipeline = [
+    dict(_base_.copy_paste, class_weights=_base_.class_weights),
     _base_.drop_empty_boxes,
     _base_.hed_jitter,
-    _base_.train_pipeline[-1],
+    _base_.pack,
 ]
 train_dataloader = dict(
     dataset=dict(
@@ -31,8 +32,14 @@ train_dataloader = dict(
         type='MultiImageMixDataset',
         dataset=dict(
             type='ClassBalancedDataset',
-            oversample_thr=_base_.oversample_thr,
+            oversample_thr=0.3,
             dataset=dict(
-                _base_.train_dataloader.dataset, pipeline=own_pipeline)),
-        pipeline=mixed_pipeline))
-custom_hooks = [*_base_.custom_hooks, _base_.ema]
+                _base_.train_dataloader.dataset, pipeline=load_pipeline)),
+        pipeline=train_pipeline))
+ema = dict(
+    type='EMAHook',
+    ema_type='ExpMomentumEMA',
+    momentum=0.001,
+    gamma=500,
+    update_buffers=True)
+custom_hooks = [*_base_.custom_hooks, ema]

@@ -1,13 +1,7 @@
-# Report 004, row "R_101_C4".
+# R101-C4 with its COCO weights (3x) instead of R50-C4.
 _base_ = './mask-rcnn_r50-c4_2400i.py'
 
-weights = dict(checkpoint='open-mmlab://detectron2/resnet101_caffe')
+load_from = ('https://dl.fbaipublicfiles.com/detectron2/COCO-InstanceSegmentation/'
+             'mask_rcnn_R_101_C4_3x/138363239/model_final_a2914c.pkl')
 model = dict(
-    backbone=dict(depth=101, init_cfg=weights),
-    roi_head=dict(shared_head=dict(depth=101, init_cfg=weights)))
-
-report = [
-    dict(
-        number='004', table='results', row='R_101_C4_3x, 1599-iter',
-        score=0.244082),
-]
+    backbone=dict(depth=101), roi_head=dict(shared_head=dict(depth=101)))

@@ -1,8 +1,6 @@
-# Report 000 with ResNet-152.
+# Mask R-CNN of torchvision with ResNet-152.
 _base_ = './mask-rcnn_r50_fpn_30e.py'
 
 model = dict(
     backbone=dict(
         depth=152, init_cfg=dict(checkpoint='torchvision://resnet152')))
-
-report = [dict(number='000', table='backbones without a curve', row='ResNet152')]

@@ -1,8 +1,4 @@
-# Report 000: Mask R-CNN with one backbone after another; public score 0.22.
-#
-# The report does not say: the weights (ImageNet's here, as for its other backbones),
-# the weight decay (its code has 1e-4), the seed of the random split, and which of the
-# backbones has the score.
+# Mask R-CNN of torchvision with ResNet-50, AdamW at a constant rate.
 _base_ = [
     '../_base_/models/mask-rcnn_r50_fpn_torchvision.py',
     '../_base_/datasets/cell_800-1333.py',
@@ -11,15 +7,10 @@ _base_ = [
 ]
 
 split = '{{$CELL_SPLIT:random_80-20_seed42}}'
-train_dataloader = dict(dataset=dict(split=split))
+train_dataloader = dict(batch_size=2, dataset=dict(split=split))
 val_dataloader = dict(dataset=dict(split=split))
 test_dataloader = val_dataloader
 
-# The report's figures: training and validation loss of each epoch.
+# The report draws the validation loss of each epoch; its code keeps the lowest.
 custom_hooks = [*_base_.custom_hooks, dict(type='ValidationLossHook')]
-
-report = [
-    dict(
-        number='000', table='loss curves, last epoch', row='Resnet50',
-        train_loss=1.48, validation_loss=1.58),
-]
+default_hooks = dict(checkpoint=dict(save_best='val/loss', rule='less'))

@@ -1,4 +1,4 @@
-# Report 000 with ResNeXt-101 32x8d.
+# Mask R-CNN of torchvision with ResNeXt-101 32x8d.
 _base_ = './mask-rcnn_r50_fpn_30e.py'
 
 model = dict(
@@ -8,9 +8,3 @@ model = dict(
         groups=32,
         base_width=8,
         init_cfg=dict(checkpoint='torchvision://resnext101_32x8d')))
-
-report = [
-    dict(
-        number='000', table='loss curves, last epoch', row='Resnext101',
-        train_loss=1.52, validation_loss=1.40),
-]

@@ -1,4 +1,4 @@
-# Report 000 with ResNeXt-50 32x4d.
+# Mask R-CNN of torchvision with ResNeXt-50 32x4d.
 _base_ = './mask-rcnn_r50_fpn_30e.py'
 
 model = dict(
@@ -7,5 +7,3 @@ model = dict(
         groups=32,
         base_width=4,
         init_cfg=dict(checkpoint='torchvision://resnext50_32x4d')))
-
-report = [dict(number='000', table='backbones without a curve', row='ResNeXt50_32x4d')]

@@ -1,12 +1,8 @@
-# Report 001, row "ResNet-50": Mask R-CNN R50-FPN from COCO weights.
-#
-# MMDetection's COCO checkpoint of the same model stands for torchvision's: mask AP 34.7
-# on COCO, against 34.6.
+# torchvision's maskrcnn_resnet50_fpn with its COCO weights instead of ConvNeXt-B.
 _base_ = './mask-rcnn_convnext-b_fpn_20e.py'
 
-load_from = ('https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/'
-             'mask_rcnn_r50_fpn_1x_coco/'
-             'mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth')
+load_from = ('https://download.pytorch.org/models/'
+             'maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth')
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -16,7 +12,3 @@ model = dict(
         norm_cfg=dict(type='BN', requires_grad=False),
         norm_eval=True),
     neck=dict(in_channels=[256, 512, 1024, 2048]))
-
-report = [
-    dict(number='001', table='backbones', row='ResNet-50', public_mAP=0.33),
-]

@@ -1,4 +1,4 @@
-# Report 002, row "warmUp_smallAnchor_v2": anchors of 2...64.
+# Anchors of 2...64. Row "warmUp_smallAnchor_v2".
 #
 # The report names six sizes for a pyramid of five levels; here it gets a sixth level.
 _base_ = './mask-rcnn-v2_r50_fpn_50e.py'
@@ -7,9 +7,3 @@ model = dict(
     neck=dict(num_outs=6),
     rpn_head=dict(
         anchor_generator=dict(scales=[0.5], strides=[4, 8, 16, 32, 64, 128])))
-
-report = [
-    dict(
-        number='002', table='experiments', row='warmUp_smallAnchor_v2',
-        validation_mAP=0.3325, public_mAP=0.3599),
-]

@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from custom.models.torchvision_weights import rename_convnext
+from custom.models.weight_names import rename_convnext
 
 
 class GRN(nn.Module):
@@ -84,8 +84,9 @@ class ConvNeXt(BaseModule):
         channels: Channels of each stage.
         use_grn: ConvNeXt V2.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
-        frozen_stages: As in ResNet: -1 trains everything, 0 freezes the stem, n the
-            stem and the first n stages.
+        frozen_layers: How many of the eight layers, from the input on, are frozen: the
+            stem, the first stage, a downsampling, the second stage, and so on
+            (``features`` in torchvision).
         init_cfg: Weights.
 
     The outputs are the four stages, with strides 4, 8, 16 and 32.
@@ -97,11 +98,11 @@ class ConvNeXt(BaseModule):
         channels: Sequence[int] = (128, 256, 512, 1024),
         use_grn: bool = False,
         drop_path_rate: float = 0.0,
-        frozen_stages: int = -1,
+        frozen_layers: int = 0,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.frozen_stages = frozen_stages
+        self.frozen_layers = frozen_layers
         last = max(sum(depths) - 1, 1)
         rates = iter([drop_path_rate * i / last for i in range(sum(depths))])
         self.downsample_layers, self.stages = nn.ModuleList(), nn.ModuleList()
@@ -133,17 +134,15 @@ class ConvNeXt(BaseModule):
         state.update({prefix + k: v for k, v in own.items()})
 
     def _frozen(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        count = max(self.frozen_stages, 1)
-        return [*self.downsample_layers[:count], *self.stages[: self.frozen_stages]]
+        pairs = zip(self.downsample_layers, self.stages, strict=True)
+        return [layer for pair in pairs for layer in pair][: self.frozen_layers]
 
     def _freeze(self) -> None:
         for module in self._frozen():
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ConvNeXt:
-        """Set the mode; frozen stages drop no paths."""
+        """Set the mode; frozen layers drop no paths."""
         super().train(mode)
         for module in self._frozen():
             module.eval()

@@ -111,18 +111,21 @@ def test_grn_is_the_papers_listing():
     )
 
 
-@pytest.mark.parametrize(
-    ("frozen", "first"), [(-1, "downsample_layers.0"), (0, "stages.0"), (2, "stages.2")]
-)
-def test_frozen_stages(frozen, first):
-    model = ConvNeXt(**SMALL, frozen_stages=frozen, drop_path_rate=0.9).train()
+@pytest.mark.parametrize("frozen", [0, 3, 5])
+def test_frozen_layers_are_counted_as_torchvision_counts(frozen):
+    model = ConvNeXt(**SMALL, frozen_layers=frozen, drop_path_rate=0.9).train()
     trained = {k for k, p in model.named_parameters() if p.requires_grad}
-    assert any(k.startswith(first) for k in trained)
-    assert not any(k.startswith("downsample_layers.0") for k in trained) or frozen < 0
-    if frozen == 2:
-        assert not any(k.startswith(("stages.0", "stages.1")) for k in trained)
-        # No path is dropped where nothing learns.
-        assert not model.stages[1].training and model.stages[2].training
+    # torchvision's features: the stem, a stage, a downsampling, a stage, ...
+    for place in range(8):
+        kind = "stages" if place % 2 else "downsample_layers"
+        weights = {
+            k
+            for k, _ in model.named_parameters()
+            if k.startswith(f"{kind}.{place // 2}.")
+        }
+        assert weights and weights & trained == (weights if place >= frozen else set())
+    # No path is dropped where nothing learns.
+    assert model.stages[0].training == (frozen < 2) and model.stages[3].training
 
 
 def test_torchvision_weights_load_and_others_are_refused(tmp_path):

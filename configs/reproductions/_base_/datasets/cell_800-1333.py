@@ -3,14 +3,11 @@
 _base_ = '../../../_base_/datasets/cell.py'
 
 resize = dict(type='Resize', scale=(1333, 800), keep_ratio=True)
-train_pipeline = [
-    _base_.load_image,
-    _base_.load_masks,
-    resize,
-    dict(type='PackDetInputs'),
+train_pipeline = [_base_.load_image, _base_.load_masks, resize, _base_.pack]
+val_pipeline = [
+    _base_.load_image, resize, _base_.load_masks, _base_.pack_test
 ]
-test_pipeline = [_base_.load_image, resize, _base_.test_pipeline[-1]]
-val_pipeline = [*test_pipeline[:-1], _base_.load_masks, test_pipeline[-1]]
+test_pipeline = [_base_.load_image, resize, _base_.pack_test]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))

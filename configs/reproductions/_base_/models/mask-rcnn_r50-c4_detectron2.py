@@ -1,16 +1,16 @@
-# Mask R-CNN on the fourth stage of R50, stride 16; the fifth is part of the heads.
+# detectron2's Mask R-CNN R50-C4: heads on the fourth stage, stride 16; the fifth stage
+# is part of the heads. The weights come with load_from.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
 
 model = dict(
-    roi_head=dict(
-        # Without these the fifth stage would start from random weights, under batch
-        # norm that never learns.
-        shared_head=dict(
-            init_cfg=dict(
-                type='Pretrained',
-                checkpoint='open-mmlab://detectron2/resnet50_caffe')),
-        bbox_head=dict(num_classes=4),
-        mask_head=dict(type='RoIFCNMaskHead', num_classes=4)),
+    backbone=dict(init_cfg=None),
+    # detectron2 orders the anchors of a place by size, then by ratio.
+    rpn_head=dict(anchor_generator=dict(scale_major=False)),
+    roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
     train_cfg=dict(
-        rpn=dict(assigner=dict(type='SparseMaxIoUAssigner')),
+        rpn=dict(
+            # Anchors across the border train; the best anchors of a cell are positive
+            # however little they overlap.
+            allowed_border=-1,
+            assigner=dict(type='SparseMaxIoUAssigner', min_pos_iou=1e-6)),
         rcnn=dict(assigner=dict(type='SparseMaxIoUAssigner'))))

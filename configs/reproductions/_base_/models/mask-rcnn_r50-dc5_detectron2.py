@@ -5,6 +5,8 @@ _base_ = 'mmdet::_base_/models/faster-rcnn_r50-caffe-dc5.py'
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(pad_mask=True),
+    # detectron2 orders the anchors of a place by size, then by ratio.
+    rpn_head=dict(anchor_generator=dict(scale_major=False)),
     roi_head=dict(
         bbox_head=dict(num_classes=4),
         mask_roi_extractor=dict(
@@ -21,9 +23,11 @@ model = dict(
             loss_mask=dict(
                 type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
     train_cfg=dict(
-        rpn=dict(assigner=dict(type='SparseMaxIoUAssigner')),
+        rpn=dict(
+            # Anchors across the border train; the best anchors of a cell are positive
+            # however little they overlap.
+            allowed_border=-1,
+            assigner=dict(type='SparseMaxIoUAssigner', min_pos_iou=1e-6)),
         rcnn=dict(
             assigner=dict(type='SparseMaxIoUAssigner'), mask_size=28)),
-    test_cfg=dict(
-        rpn=dict(max_per_img=2000),
-        rcnn=dict(score_thr=0.01, max_per_img=1000, mask_thr_binary=0.5)))
+    test_cfg=dict(rcnn=dict(mask_thr_binary=0.5)))

@@ -1,19 +1,27 @@
-# Adagrad for 225 epochs: warm-up over 1,000 iterations within a cosine to zero, the
-# curve of detectron2's WarmupCosineLR.
-_base_ = '../../../_base_/schedules/adamw_36e.py'
-
+# Adagrad for 225 epochs: linear warm-up over three epochs, then a cosine, both per
+# iteration.
 max_epochs = 225
-train_cfg = dict(max_epochs=max_epochs, val_interval=5)
+warmup_epochs = 3
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='Adagrad', lr=1e-3, weight_decay=1e-4),
-    clip_grad=None)
+    type='FiniteLossOptimWrapper',
+    optimizer=dict(type='Adagrad', lr=1e-3, weight_decay=1e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        begin=0,
+        end=warmup_epochs,
+        convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
-        begin=0,
+        begin=warmup_epochs,
         end=max_epochs,
+        eta_min=1e-6,
         convert_to_iter_based=True),
 ]
-auto_scale_lr = dict(base_batch_size=14)
+auto_scale_lr = dict(enable=False, base_batch_size=14)

@@ -1,8 +1,11 @@
-# AdamW for 20 epochs, a cosine per epoch.
-_base_ = '../../../_base_/schedules/adamw_36e.py'
+# AdamW for 20 epochs, a cosine that changes the rate after each epoch.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 
-train_cfg = dict(max_epochs=20)
 optim_wrapper = dict(
-    optimizer=dict(weight_decay=1e-2), clip_grad=dict(max_norm=1))
+    type='FiniteLossOptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-2),
+    clip_grad=dict(max_norm=1))
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=20, eta_min=1e-6)]
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(enable=False, base_batch_size=4)

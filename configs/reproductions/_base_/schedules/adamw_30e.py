@@ -1,6 +1,10 @@
 # AdamW at a constant rate for 30 epochs.
-_base_ = '../../../_base_/schedules/adamw_36e.py'
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=30, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 
-train_cfg = dict(max_epochs=30)
-optim_wrapper = dict(optimizer=dict(weight_decay=1e-4), clip_grad=None)
+optim_wrapper = dict(
+    type='FiniteLossOptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-4))
 param_scheduler = None
+auto_scale_lr = dict(enable=False, base_batch_size=2)

@@ -1,12 +1,11 @@
 # SGD for 2,400 iterations of one image: warm-up over 72 iterations, then steps.
-_base_ = '../../../_base_/schedules/adamw_300i.py'
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2400, val_interval=200)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
 
-max_iters = 2400
-train_cfg = dict(max_iters=max_iters, val_interval=200)
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4),
-    clip_grad=None)
+    type='FiniteLossOptimWrapper',
+    optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, by_epoch=False, begin=0, end=72),
     dict(
@@ -15,4 +14,4 @@ param_scheduler = [
         gamma=0.1,
         by_epoch=False),
 ]
-auto_scale_lr = dict(base_batch_size=1)
+auto_scale_lr = dict(enable=False, base_batch_size=1)

@@ -1,14 +1,15 @@
 # SGD for 50 epochs: linear warm-up over the first 5 % of the iterations, then a cosine
 # to zero, both per iteration.
-_base_ = '../../../_base_/schedules/adamw_36e.py'
-
 max_epochs = 50
 warmup_epochs = 0.05 * max_epochs
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(
+    type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
 optim_wrapper = dict(
-    optimizer=dict(
-        _delete_=True, type='SGD', lr=5e-3, momentum=0.9, weight_decay=5e-4),
-    clip_grad=None)
+    type='FiniteLossOptimWrapper',
+    optimizer=dict(type='SGD', lr=5e-3, momentum=0.9, weight_decay=5e-4))
 param_scheduler = [
     dict(
         type='LinearLR',
@@ -22,4 +23,4 @@ param_scheduler = [
         end=max_epochs,
         convert_to_iter_based=True),
 ]
-auto_scale_lr = dict(base_batch_size=4)
+auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -1,7 +1,7 @@
-# Augmentation of reports 003 and 004: a crop of half the height and half the width,
-# resized so that its shorter side becomes 608 pixels unless the longer one would exceed
-# 800; a horizontal flip. To be put between loading and packing.
-half_608_800 = [
+# The augmentation of the two detectron2 systems, between loading and packing: a crop of
+# half the height and half the width, resized so that its shorter side becomes 608
+# pixels unless the longer one would exceed 800; a horizontal flip.
+half_crop = [
     dict(
         type='RandomCrop',
         crop_type='relative',

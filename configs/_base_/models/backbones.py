@@ -1,3 +1,5 @@
+# Backbones that a config puts in place of ResNet-50, with the channels of their stages.
+#
 # ConvNeXt V2-B (arXiv 2301.00808), pre-trained and fine-tuned on ImageNet-1k.
 convnextv2_b = dict(
     type='ConvNeXt',
@@ -9,3 +11,13 @@ convnextv2_b = dict(
         checkpoint='https://mmassets.onedl.ai/mmclassification/v0/convnext-v2/'
         'convnext-v2-base_fcmae-pre_3rdparty_in1k_20230104-00a70fa4.pth'))
 convnextv2_b_channels = [128, 256, 512, 1024]
+
+# ConvNeXt-T (arXiv 2201.03545), pre-trained on ImageNet-1k.
+convnext_t = dict(
+    type='ConvNeXt',
+    depths=(3, 3, 9, 3),
+    channels=(96, 192, 384, 768),
+    drop_path_rate=0.1,
+    init_cfg=dict(
+        type='Pretrained', checkpoint='torchvision://convnext_tiny'))
+convnext_t_channels = [96, 192, 384, 768]

@@ -1,0 +1,6 @@
+# Ablation: ConvNeXt-T instead of ResNet-50, 48 million parameters.
+_base_ = ['../maskrcnn_r50.py', '../../_base_/models/backbones.py']
+
+model = dict(
+    backbone=dict(_delete_=True, **_base_.convnext_t),
+    neck=dict(in_channels=_base_.convnext_t_channels))
