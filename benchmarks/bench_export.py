@@ -28,6 +28,7 @@ from mmengine.registry import init_default_scope
 
 import custom.models
 import custom.transforms  # noqa: F401 (registers)
+from custom.engine.configs import prediction_pipeline
 from custom.inference.dense_part import DensePart, predict_with, write_onnx
 
 SIZE, DETECTIONS = 512, 300
@@ -67,7 +68,7 @@ def _cases(name: str, folder: Path) -> list[Case]:
         session = onnxruntime.InferenceSession(
             onnx, options, providers=["CPUExecutionProvider"]
         )
-        _, *steps = cfg.submission_dataloader.dataset.pipeline
+        _, *steps = prediction_pipeline(cfg)
         shape = (SIZE, SIZE)
         noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
         sample = Compose(steps)({"img": noise, "img_shape": shape, "ori_shape": shape})

@@ -24,7 +24,7 @@ from torch import nn
 
 import custom.models  # registers
 import custom.transforms  # noqa: F401 (registers)
-from custom.engine.configs import tta_pipeline
+from custom.engine.configs import prediction_pipeline, tta_pipeline
 from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
 from custom.inference.export import ExportedModel, load_export
@@ -123,11 +123,11 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
     given = given if isinstance(given, list | tuple) else ()
     palette = class_palette(len(classes), given)
     whole = config.to_dict()
+    pipeline = ConfigDict(steps=prediction_pipeline(config))
     settings = {
         # Detectors want to be told that there is no training.
         "model": {**whole["model"], "train_cfg": None},
-        # Of images without ground truth.
-        "pipeline": whole["submission_dataloader"]["dataset"]["pipeline"],
+        "pipeline": pipeline.to_dict()["steps"],
     }
     for key in ("tta_model", "tta_views", "tta_pipeline"):
         if whole.get(key) is not None:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 import custom.transforms  # noqa: F401, registers what the configs name
 from custom.datasets import CellTestDataset
+from custom.engine.configs import set_submission
 from custom.errors import InputError
 from custom.io.image import read_image
 
@@ -71,7 +72,8 @@ def test_images_that_the_list_does_not_name_are_left_alone(tiny_copy):
 def test_real_list_gives_the_released_images(hw3, repo, monkeypatch):
     monkeypatch.setenv("CELL_DATA_ROOT", str(hw3))
     cfg = Config.fromfile(repo / "configs/_base_/datasets/cell.py")
-    dataset = DATASETS.build(cfg.submission_dataloader.dataset)
+    set_submission(cfg)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
     assert isinstance(dataset, CellTestDataset)
     assert [dataset.get_data_info(i)["img_id"] for i in range(7)] == [
         *(67, 68, 75, 76, 77, 78, 79)

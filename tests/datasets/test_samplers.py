@@ -160,7 +160,7 @@ GEOMETRY = [
 MIXED = [
     {"type": "LabelCopyPaste", "max_num_pasted": 5, "class_weights": [1, 1, 9, 9]},
     {"type": "RandomHEDJitter", "sigma": 0.1, "shift": 0.01},
-    {"type": "RandomSaturation", "intensity_range": (0.5, 1.5)},
+    {"type": "RandomBlend", "target": "gray", "weight_range": (0.5, 1.5)},
     {"type": "PhotoMetricDistortion"},
     {"type": "PackDetInputs"},
 ]

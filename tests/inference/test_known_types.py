@@ -6,8 +6,9 @@ import copy
 import sys
 
 import pytest
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
+from custom.engine.configs import prediction_pipeline
 from custom.errors import InputError
 from custom.inference.known_types import FORBIDDEN_KEYS, check_types
 
@@ -30,10 +31,12 @@ def without(node, keys):
 
 
 def exported(path) -> dict:
-    cfg = Config.fromfile(path).to_dict()
+    cfg = Config.fromfile(path)
+    steps = ConfigDict(steps=prediction_pipeline(cfg)).to_dict()["steps"]
+    cfg = cfg.to_dict()
     config = {
         "model": cfg["model"],
-        "pipeline": cfg["submission_dataloader"]["dataset"]["pipeline"],
+        "pipeline": steps,
         "tta_model": cfg["tta_model"],
         "tta_views": cfg["tta_views"],
     }

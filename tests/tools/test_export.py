@@ -143,7 +143,7 @@ def test_bad_input_ends_in_one_sentence(run_tool, run, repo, tmp_path):
 def test_a_config_that_a_file_may_not_carry_is_refused(run_tool, run, tmp_path):
     (path,) = run.glob("*.py")
     cfg = Config.fromfile(path)
-    cfg.submission_dataloader.dataset.pipeline.insert(1, {"type": "Albu"})
+    cfg.test_dataloader.dataset.pipeline.insert(1, {"type": "Albu"})
     cfg.dump(tmp_path / "odd.py")
     with pytest.raises(SystemExit, match="'Albu', which a model in a file may not use"):
         run_tool(

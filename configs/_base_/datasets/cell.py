@@ -12,8 +12,8 @@ metainfo = dict(
     classes=classes,
     # Colours that stay apart under colour blindness and on H&E: Wong, Nature Methods
     # 8, 441 (2011).
-    palette=[(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)],
-    pixel_size=0.25)  # micrometres
+    palette=[(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)])
+mpp = 0.25  # micrometres per pixel
 # How often copy-paste takes a cell of each class: there are 25 cells of the first two
 # classes for one of the others.
 class_weights = [1, 1, 25, 25]
@@ -49,10 +49,13 @@ train_pipeline = [
         direction=['horizontal', 'vertical', 'diagonal']),
     pack,
 ]
-native_size = dict(type='Resize', scale_factor=1.0, keep_ratio=True)
-test_pipeline = [load_image, native_size, pack_test]
-# Ground truth in the original frame: loaded after the image is resized.
-val_pipeline = [load_image, native_size, load_masks, pack_test]
+val_pipeline = [
+    load_image,
+    dict(type='Resize', scale_factor=1.0, keep_ratio=True),
+    # Ground truth in the original frame: loaded after the image is resized.
+    load_masks,
+    pack_test,
+]
 
 # Loading keeps four workers busy beside a GPU; configs/demo lowers this for two cores.
 train_dataloader = dict(
@@ -87,7 +90,7 @@ val_dataloader = dict(
         test_mode=True,
         pipeline=val_pipeline))
 test_dataloader = val_dataloader
-# What tools/test.py --format-only predicts.
+# What tools/test.py --format-only predicts, by the validated pipeline.
 submission_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -98,8 +101,7 @@ submission_dataloader = dict(
         data_root=data_root,
         ann_file='test_image_name_to_ids.json',
         data_prefix=dict(img='test_release'),
-        metainfo=metainfo,
-        pipeline=test_pipeline))
+        metainfo=metainfo))
 
 val_evaluator = [
     dict(type='CellCocoMetric', max_dets=1000),

@@ -10,10 +10,9 @@ metainfo = dict(classes=classes, palette=[(0, 158, 115)])
 class_weights = [1]
 # These images are in true colours.
 load_image = dict(type='LoadCellImage', channel_order='rgb')
-train_pipeline, val_pipeline, test_pipeline = (
+train_pipeline, val_pipeline = (
     [load_image if step['type'] == 'LoadCellImage' else step for step in pipeline]
-    for pipeline in (_base_.train_pipeline, _base_.val_pipeline,
-                     _base_.test_pipeline))
+    for pipeline in (_base_.train_pipeline, _base_.val_pipeline))
 
 nuclei = dict(
     type='NucleiDataset',
@@ -29,6 +28,5 @@ submission_dataloader = dict(
         data_root=data_root,
         ann_file='test_img_ids.json',
         data_prefix=dict(img='test'),
-        metainfo=metainfo,
-        pipeline=test_pipeline))
+        metainfo=metainfo))
 submission_evaluator = dict(file_name='answer.json')

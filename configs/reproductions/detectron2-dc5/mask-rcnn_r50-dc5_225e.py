@@ -4,7 +4,7 @@ _base_ = [
     '../../_base_/datasets/cell.py',
     '../_base_/datasets/half-crop.py',
     '../_base_/schedules/adagrad_225e.py',
-    '../../_base_/runtime.py',
+    '../../_base_/runtime_course.py',
 ]
 
 model = dict(
@@ -24,8 +24,6 @@ resize = dict(type='Resize', scale=(1333, 1000), keep_ratio=True)
 val_pipeline = [
     _base_.load_image, resize, _base_.load_masks, _base_.pack_test
 ]
-test_pipeline = [_base_.load_image, resize, _base_.pack_test]
 train_dataloader = dict(batch_size=14, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
-submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))

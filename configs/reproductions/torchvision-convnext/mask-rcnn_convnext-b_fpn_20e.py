@@ -3,7 +3,7 @@ _base_ = [
     '../_base_/models/mask-rcnn_r50_fpn_torchvision.py',
     '../_base_/datasets/cell_800-1333.py',
     '../_base_/schedules/adamw_20e.py',
-    '../../_base_/runtime.py',
+    '../../_base_/runtime_course.py',
 ]
 
 model = dict(

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/models/mask-rcnn-v2_r50_fpn_torchvision.py',
     '../_base_/datasets/cell_800-1333.py',
     '../_base_/schedules/sgd_50e.py',
-    '../../_base_/runtime.py',
+    '../../_base_/runtime_course.py',
 ]
 
 load_from = ('https://download.pytorch.org/models/'

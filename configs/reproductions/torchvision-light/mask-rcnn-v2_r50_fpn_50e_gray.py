@@ -11,12 +11,10 @@ model = dict(
 # Weights of blue, green, red: ITU-R BT.601, as PIL's and torchvision's Grayscale.
 gray = dict(
     type='RandomGrayscale', prob=1.0, channel_weights=(0.114, 0.587, 0.299))
-train_pipeline, val_pipeline, test_pipeline = (
+train_pipeline, val_pipeline = (
     [_base_.load_image, gray,
      *(step for step in pipeline if step['type'] != 'LoadCellImage')]
-    for pipeline in (_base_.train_pipeline, _base_.val_pipeline,
-                     _base_.test_pipeline))
+    for pipeline in (_base_.train_pipeline, _base_.val_pipeline))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
-submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))

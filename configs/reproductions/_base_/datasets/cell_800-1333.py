@@ -7,9 +7,7 @@ train_pipeline = [_base_.load_image, _base_.load_masks, resize, _base_.pack]
 val_pipeline = [
     _base_.load_image, resize, _base_.load_masks, _base_.pack_test
 ]
-test_pipeline = [_base_.load_image, resize, _base_.pack_test]
 
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
-submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -8,11 +8,9 @@ native = dict(type='Resize', scale_factor=1.0, keep_ratio=True)
 val_pipeline = [
     _base_.load_image, native, _base_.load_masks, _base_.pack_test
 ]
-test_pipeline = [_base_.load_image, native, _base_.pack_test]
 train_dataloader = dict(
     batch_size=1,
     sampler=dict(type='InfiniteDrawSampler'),
     dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
-submission_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -1,5 +1,5 @@
 # AdamW for 20 epochs, a cosine that changes the rate after each epoch.
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=1)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=20, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
