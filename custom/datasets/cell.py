@@ -19,7 +19,8 @@ from custom.datasets.image_check import check_images
 from custom.datasets.splits import Split, find_split
 from custom.errors import InputError
 from custom.io.colours import class_palette
-from custom.io.image import TIFF_SUFFIXES, check_labels, image_size
+from custom.io.image import check_labels, image_size
+from custom.io.tiff import TIFF_SUFFIXES
 from custom.io.names import IGNORE, IGNORE_LABEL
 from custom.transforms.loading import image_loader
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,151 +13,16 @@ import PIL.Image
 import tifffile
 
 from custom.errors import InputError
+from custom.io import tiff
+from custom.io.tiff import EXPORT_AGAIN, MISSING, is_tiff
 
-TIFF_SUFFIXES = (".tif", ".tiff")
 MAX_INSTANCES = 65_535
 # Sizes are checked before pixels are decoded: a file of a few bytes can declare more
 # than any memory holds. This many are a square of 11,585 pixels.
 MAX_PIXELS = 1 << 27
-_EXPORT_AGAIN = "Export the file again, or take it out of the data set"
-_CUT = "Cut it into smaller images"
-_MISSING = "the file does not exist", "Check the data root and the name"
-# Aperio's scanner files are TIFF: the slide, then a thumbnail, a label and a macro.
-_SLIDE_SUFFIX = ".svs"
-_JPEG = tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG
-_JPEG_2000 = (
-    tifffile.COMPRESSION.JPEG2000,
-    tifffile.COMPRESSION.APERIO_JP2000_YCBC,
-    tifffile.COMPRESSION.JPEG_2000_LOSSY,
-    tifffile.COMPRESSION.APERIO_JP2000_RGB,
-)
-# Other codecs decide by themselves how much they write.
-_KNOWN_COMPRESSIONS = (
-    tifffile.COMPRESSION.NONE,
-    tifffile.COMPRESSION.LZW,
-    tifffile.COMPRESSION.ADOBE_DEFLATE,
-    tifffile.COMPRESSION.DEFLATE,
-    tifffile.COMPRESSION.PACKBITS,
-    tifffile.COMPRESSION.ZSTD,
-    *_JPEG,
-    *_JPEG_2000,
-)
-_OTHER_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "PPM", "WEBP")
-
-
-def is_tiff(path: str | Path) -> bool:
-    """Whether a file's name says that it is a TIFF."""
-    return Path(path).suffix.lower() in (*TIFF_SUFFIXES, _SLIDE_SUFFIX)
-
-
-@contextmanager
-def tiff_page(
-    path: str | Path, max_pixels: int = MAX_PIXELS, number: int | None = None
-) -> Iterator[tifffile.TiffPage]:
-    """Open a page of a TIFF whose pixel data is all there.
-
-    Args:
-        path: The TIFF.
-        max_pixels: A page with more is refused.
-        number: Of the page, from 0. None: the file is one image, which only smaller
-            levels of a pyramid may follow.
-
-    Whatever fails inside the ``with`` becomes an :class:`InputError`: tifffile lets
-    many types of exceptions through on broken files, at any step.
-    """
-    try:
-        with tifffile.TiffFile(path) as file:
-            check_no_stack(path, file)
-            page = file.pages[number or 0]
-            if (
-                number is None
-                and len(file.pages) > 1
-                and page.shape == file.pages[1].shape
-                and not file.is_svs
-            ):
-                raise InputError(
-                    path,
-                    f"holds {len(file.pages)} pages, expected one image",
-                    "Save each page as a file of its own",
-                )
-            parts = zip(page.dataoffsets, page.databytecounts, strict=True)
-            needed = max((offset + count for offset, count in parts), default=0)
-            if needed > file.filehandle.size or not page.dataoffsets:
-                raise InputError(
-                    path,
-                    f"truncated: {file.filehandle.size} bytes of at least {needed}",
-                    "Copy or download the file again",
-                )
-            _check_declared(path, page, max_pixels)
-            yield page
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(path, *_MISSING) from None
-    except Exception as error:
-        raise InputError(
-            path, f"not a readable TIFF ({error})", _EXPORT_AGAIN
-        ) from None
-
-
-def _check_declared(path: str | Path, page: tifffile.TiffPage, max_pixels: int) -> None:
-    """Refuse a page that would not fit into memory, or of which parts are missing."""
-    if page.compression not in _KNOWN_COMPRESSIONS:
-        raise InputError(
-            path,
-            f"compressed by {getattr(page.compression, 'name', page.compression)}",
-            "Save it with LZW, deflate or no compression",
-        )
-    check_size(path, page.imagelength, page.imagewidth, max_pixels)
-    tile = page.tilelength * page.tilewidth * page.tiledepth if page.is_tiled else 0
-    if page.size > 4 * max_pixels or tile > MAX_PIXELS:
-        raise InputError(path, f"it declares {page.size} values", _CUT)
-    parts = math.prod(page.chunked)
-    present = sum(count > 0 for count in page.databytecounts)
-    if len(page.dataoffsets) != parts or present != parts:
-        # tifffile fills what is missing with zeros.
-        raise InputError(
-            path, f"{present} of its {parts} parts are there", _EXPORT_AGAIN
-        )
-    if page.compression in (*_JPEG, *_JPEG_2000):
-        height = page.tilelength if page.is_tiled else page.rowsperstrip
-        width = page.tilewidth if page.is_tiled else page.imagewidth
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-            page.parent.filehandle.seek(offset)
-            found = _declared_size(page.parent.filehandle.read(count))
-            if found[0] > height or found[1] > width:
-                raise InputError(
-                    path,
-                    f"a part of it declares {found} pixels, not {(height, width)}",
-                    _EXPORT_AGAIN,
-                )
-
-
-def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
-    """Refuse a TIFF whose pages are the planes or channels of one image.
-
-    Raises:
-        InputError: OME or ImageJ say that it is so, or a page is a volume.
-    """
-    planes = channels = 1
-    samples = max(file.pages[0].samplesperpixel, 1)
-    if file.is_ome:
-        images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        for image in images if isinstance(images, list) else [images]:
-            pixels = image["Pixels"]
-            planes = max(planes, int(pixels.get("SizeZ", 1)))
-            channels = max(channels, int(pixels.get("SizeC", 1)) // samples)
-    elif file.is_imagej and file.imagej_metadata:
-        planes = int(file.imagej_metadata.get("slices", 1))
-        channels = int(file.imagej_metadata.get("channels", 1)) // samples
-    planes = max(planes, int(file.pages[0].imagedepth))
-    for count, what in ((planes, "planes in depth"), (channels, "channels")):
-        if count > 1:
-            raise InputError(
-                path,
-                f"a stack of {count} {what}, not one RGB or gray image",
-                "Save what is to be used as an RGB image of 8 bits",
-            )
+# Parsers of other formats never meet a file.
+BITMAP_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "PPM", "WEBP")
+_ORIENTATION = 0x0112
 
 
 def check_size(
@@ -169,34 +31,22 @@ def check_size(
     """Refuse an image without pixels or with more of them than a limit.
 
     Raises:
-        InputError: It is so.
+        InputError: The image is empty or larger than ``max_pixels``.
     """
-    if height < 1 or width < 1:
-        raise InputError(path, f"{height}x{width} pixels are no image", _EXPORT_AGAIN)
-    if height * width > max_pixels:
-        raise InputError(
-            path, f"{height}x{width} pixels are more than {max_pixels}", _CUT
-        )
-
-
-def _declared_size(data: bytes) -> tuple[int, int]:
-    """(H, W) in the header of an encoded image that is no TIFF."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        with PIL.Image.open(io.BytesIO(data), formats=_OTHER_FORMATS) as image:
-            width, height = image.size
-    return height, width
+    tiff.check_size(path, height, width, max_pixels)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(H, W) of an image; for a TIFF only its header is read.
+    """(H, W) of an image; pixels are not decoded.
 
     Raises:
-        InputError: The file is missing, truncated or no image.
+        InputError: The file is missing, truncated or not an image.
     """
     if not is_tiff(path):
-        return read_image(path).shape[:2]
-    with tiff_page(path) as page:
+        _, size, _ = _read_bytes(path)
+        return size
+    with tiff.open_tiff(path) as file:
+        page = _only_page(path, file)
         return int(page.imagelength), int(page.imagewidth)
 
 
@@ -220,18 +70,47 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
             or of another type than 8 or 16 bits unsigned with 1 to 4 channels, RGB or
             gray.
     """
-    if is_tiff(path):
-        with tiff_page(path) as page:
-            check_colours(path, page)
-            if _for_libtiff(page):
-                image = imagecodecs.tiff_decode(Path(path).read_bytes())
-            else:
-                image = page.asarray()
-                if page.axes == "SYX":
-                    image = np.moveaxis(image, 0, -1)
-    else:
-        image = read_bitmap(path)
+    if not is_tiff(path):
+        return as_rgb(path, read_bitmap(path), max_value)
+    with tiff.open_tiff(path) as file:
+        page = _only_page(path, file)
+        tiff.check_colours(path, page)
+        if _for_libtiff(page):
+            image = imagecodecs.tiff_decode(Path(path).read_bytes())
+        else:
+            image = _decode(path, page)
+            if page.axes == "SYX":
+                image = np.moveaxis(image, 0, -1)
     return as_rgb(path, image, max_value)
+
+
+def _only_page(path: str | Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The first level of a file that is one image, checked.
+
+    Raises:
+        InputError: The file is several images or a stack, or see ``tiff.check_page``.
+    """
+    tiff.check_no_stack(path, file)
+    images = tiff.images_of(file)
+    if len(images) > 1:
+        raise InputError(
+            path,
+            f"holds {len(images)} images, expected one",
+            "Save each as a file of its own",
+        )
+    tiff.check_page(path, images[0][0], MAX_PIXELS)
+    return images[0][0]
+
+
+def _decode(path: str | Path, page: tifffile.TiffPage) -> np.ndarray:
+    """The pixels of a page, after a look at the header of each part."""
+    file = page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        if page.compression not in tiff.SELF_SIZED:
+            break
+        file.seek(offset)
+        tiff.check_part(path, page, file.read(count))
+    return page.asarray()
 
 
 def _for_libtiff(page: tifffile.TiffPage) -> bool:
@@ -248,22 +127,6 @@ def _for_libtiff(page: tifffile.TiffPage) -> bool:
     )
 
 
-def check_colours(path: str | Path, page: tifffile.TiffPage) -> None:
-    """Refuse a page that is neither RGB nor gray.
-
-    Raises:
-        InputError: It is so.
-    """
-    # JPEG-compressed YCbCr comes out of tifffile as RGB.
-    from_jpeg = page.photometric.name == "YCBCR" and page.compression in _JPEG
-    if page.photometric.name not in ("MINISBLACK", "RGB") and not from_jpeg:
-        raise InputError(
-            path,
-            f"its colours are stored as {page.photometric.name}",
-            "Save it as RGB, or as gray with 0 for black",
-        )
-
-
 def as_rgb(path: str | Path, image: np.ndarray, max_value: int = 65_535) -> np.ndarray:
     """Make pixels 8-bit RGB, see :func:`read_image`.
 
@@ -278,7 +141,7 @@ def as_rgb(path: str | Path, image: np.ndarray, max_value: int = 65_535) -> np.n
         raise InputError(
             path,
             f"shape {image.shape} is not an image of 1 to 4 channels",
-            _EXPORT_AGAIN,
+            EXPORT_AGAIN,
         )
     if image.dtype == np.uint16:
         scaled = np.minimum(image, max_value).astype(np.float32) * (255 / max_value)
@@ -297,40 +160,64 @@ def as_rgb(path: str | Path, image: np.ndarray, max_value: int = 65_535) -> np.n
 
 
 def read_bitmap(path: str | Path) -> np.ndarray:
-    """Read what is no TIFF, as it is.
+    """The pixels of an image that is not a TIFF, turned as its EXIF tag says.
 
     Returns:
         (H, W) gray or (H, W, 3 or 4) RGB(A), of the type that the file has.
 
     Raises:
-        InputError: The file is missing, truncated, no image or too large.
+        InputError: The file is missing, truncated, not an image or too large.
+    """
+    data, _, orientation = _read_bytes(path)
+    # OpenCV turns an image itself only where it drops alpha and 16 bits.
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InputError(path, "not a readable image", EXPORT_AGAIN)
+    if image.ndim == 3:
+        image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
+    if orientation in (5, 6, 7, 8):
+        image = np.swapaxes(image, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
+    """The bytes of an encoded image, its (H, W) as shown, and its EXIF orientation.
+
+    Raises:
+        InputError: The file is missing, truncated, not an image or too large.
     """
     try:
         data = Path(path).read_bytes()
-        check_size(path, *_declared_size(data))
-        # libjpeg fills what is missing with gray. The last scan must have an end.
-        if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(
-            b"\xff\xda"
-        ):
-            raise InputError(path, "truncated", "Copy or download the file again")
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except InputError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(io.BytesIO(data), formats=BITMAP_FORMATS) as image:
+                width, height = image.size
+                orientation = image.getexif().get(_ORIENTATION, 1)
     except FileNotFoundError:
-        raise InputError(path, *_MISSING) from None
+        raise InputError(path, *MISSING) from None
     except PIL.Image.DecompressionBombError:  # beyond its own limit, which is higher
-        raise InputError(path, f"more than {MAX_PIXELS} pixels", _CUT) from None
+        raise InputError(
+            path, f"more than {MAX_PIXELS} pixels", "Cut it into smaller images"
+        ) from None
     except PIL.UnidentifiedImageError:
-        raise InputError(path, "not a readable image", _EXPORT_AGAIN) from None
+        raise InputError(path, "not a readable image", EXPORT_AGAIN) from None
     except Exception as error:  # Pillow lets many types through, as tifffile does
         raise InputError(
-            path, f"not a readable image ({error})", _EXPORT_AGAIN
+            path, f"not a readable image ({error})", EXPORT_AGAIN
         ) from None
-    if image is None:
-        raise InputError(path, "not a readable image", _EXPORT_AGAIN)
-    if image.ndim == 3:
-        image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
-    return image
+    check_size(path, height, width)
+    # libjpeg fills what is missing with gray: the last scan must have an end.
+    jpeg = data[:2] == b"\xff\xd8"
+    if (jpeg and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
+        data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]
+    ):
+        raise InputError(path, "truncated", "Copy or download the file again")
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    return data, size, orientation
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -349,8 +236,8 @@ def read_labels(path: str | Path) -> np.ndarray:
     """
     if not is_tiff(path):
         return as_labels(path, read_bitmap(path))
-    with tiff_page(path) as page:
-        image = page.asarray()
+    with tiff.open_tiff(path) as file:
+        image = _decode(path, _only_page(path, file))
     return as_labels(path, image)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-import tifffile
-
 from custom.errors import InputError
-from custom.io.image import check_no_stack, is_tiff
 from custom.io.names import IMAGE_SUFFIXES, files_below, image_name
+from custom.io.slide import SLIDE_SUFFIXES
+from custom.io.tiff import page_numbers
 
-# Beyond this a TIFF is no collection of images but broken.
-_MAX_PAGES = 100_000
+SUFFIXES = (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def find_images(
             full = path.resolve()
             if leave_out is not None and leave_out in full.parents:
                 continue
-            pages = image_pages(path)
+            pages = page_numbers(path)
             for page in pages:
                 suffix = f"_page{page + 1}" if len(pages) > 1 else ""
                 image = ImageInput(path, page, name.as_posix() + suffix)
@@ -70,11 +69,27 @@ def find_images(
         raise InputError(
             " ".join(map(str, arguments)),
             "there is no image",
-            f"Give files, or folders with {', '.join(IMAGE_SUFFIXES)}",
+            f"Give files, or folders with {', '.join(SUFFIXES)}",
         )
+    return _unique(list(found.values()))
+
+
+def _unique(images: list[ImageInput]) -> list[ImageInput]:
+    """The images, with the file's suffix in the name where two would share one.
+
+    Raises:
+        InputError: Two files of one name lie in different folders.
+    """
+    # Some file systems do not tell a from A.
+    shared = Counter(image.name.lower() for image in images)
+    images = [
+        replace(image, name=image.name + image.path.suffix)
+        if shared[image.name.lower()] > 1
+        else image
+        for image in images
+    ]
     names: dict[str, ImageInput] = {}
-    for image in found.values():
-        # Some file systems do not tell a from A.
+    for image in images:
         other = names.setdefault(image.name.lower(), image)
         if other is not image:
             raise InputError(
@@ -82,14 +97,14 @@ def find_images(
                 f"its results would have the name of those of {other.path}",
                 "Predict them one after the other, into two folders",
             )
-    return list(found.values())
+    return images
 
 
 def _files(argument: str) -> Sequence[tuple[Path, PurePath]]:
     """Files and the names of their results."""
     path = Path(argument)
     if path.is_dir():
-        below = files_below(path, IMAGE_SUFFIXES)
+        below = files_below(path, SUFFIXES)
         return [(file, _name_in(file.relative_to(path))) for file in below]
     matches = (
         [path]
@@ -108,34 +123,3 @@ def _files(argument: str) -> Sequence[tuple[Path, PurePath]]:
 def _name_in(path: PurePath) -> PurePath:
     own = path.stem == "image" and path.parent.name
     return path.parent if own else path.with_suffix("")
-
-
-def image_pages(path: Path) -> list[int]:
-    """The pages of a file that are images of their own.
-
-    Smaller levels of a pyramid are not, nor are a slide's thumbnail and label. A file
-    that cannot be read has one page, and the error when it is read.
-    """
-    if not is_tiff(path):
-        return [0]
-    try:
-        with tifffile.TiffFile(path) as file:
-            if file.is_svs or (file.is_ome and len(file.pages) == 1):
-                return [0]
-            check_no_stack(path, file)
-            sizes, images = [], []
-            for number, page in enumerate(file.pages[:_MAX_PAGES]):
-                size = int(page.imagelength), int(page.imagewidth)
-                level = any(_is_level(size, larger) for larger in sizes)
-                if not (images and (page.is_reduced or level)):
-                    images.append(number)
-                    sizes = [size]
-            return images or [0]
-    except Exception:  # tifffile lets many types through on broken files
-        return [0]
-
-
-def _is_level(size: tuple[int, int], larger: tuple[int, int]) -> bool:
-    """Whether one size is the other, divided by 1.5 or more, up to rounding."""
-    factor = larger[0] / max(size[0], 1)
-    return factor >= 1.5 and abs(larger[1] / factor - size[1]) <= 1 + 1 / factor

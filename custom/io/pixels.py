@@ -1,26 +1,32 @@
-"""Images in memory and parts of images, read as ``ImageRegions`` is."""
+"""Images of which rectangles are read, and rectangles at another resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 
 from custom.errors import InputError
 from custom.io.image import as_rgb, check_size
 
+# Pixels that are read at once when an image is made smaller.
+_BAND_PIXELS = 1 << 25
+
 
 class Pixels(Protocol):
-    """An image of which rectangles are read, such as ``ImageRegions``.
+    """An image of which rectangles are read, such as an open slide.
 
     Attributes:
         size: (H, W) in pixels.
+        sizes: (H, W) of each level of its pyramid, largest first; ``[size]`` without.
     """
 
     size: tuple[int, int]
+    sizes: list[tuple[int, int]]
 
-    def read(self, y1: int, x1: int, y2: int, x2: int) -> np.ndarray:
+    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """(y2 - y1, x2 - x1, 3) uint8 RGB of rows y1 to y2 and columns x1 to x2."""
 
 
@@ -32,16 +38,17 @@ class ArrayPixels:
         max_value: The value of a 16-bit image that becomes 255.
 
     Raises:
-        InputError: It has no pixels, or another shape or type.
+        InputError: The image lacks pixels, or has another shape or type.
     """
 
     def __init__(self, image: np.ndarray, max_value: int = 65_535) -> None:
         image = np.asarray(image)
         self._rgb = as_rgb("array", image, max_value)
         self.size = self._rgb.shape[:2]
+        self.sizes = [self.size]
         check_size("array", *self.size)
 
-    def read(self, y1: int, x1: int, y2: int, x2: int) -> np.ndarray:
+    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """See :class:`Pixels`."""
         return self._rgb[y1:y2, x1:x2]
 
@@ -76,8 +83,109 @@ class PartPixels:
             )
         self._image = image
         self.origin, self.size = (x, y), (height, width)
+        self.sizes = [self.size]
 
-    def read(self, y1: int, x1: int, y2: int, x2: int) -> np.ndarray:
+    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """See :class:`Pixels`."""
         x, y = self.origin
         return self._image.read(y + y1, x + x1, y + y2, x + x2)
+
+
+class SwappedPixels:
+    """An image with red and blue exchanged.
+
+    Args:
+        image: The image as it is stored.
+    """
+
+    def __init__(self, image: Pixels) -> None:
+        self._image = image
+        self.size, self.sizes = image.size, image.sizes
+
+    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
+        """See :class:`Pixels`."""
+        stored = self._image.read(y1, x1, y2, x2, level)
+        return np.ascontiguousarray(stored[:, :, ::-1])
+
+
+class Scaled(NamedTuple):
+    """A rectangle of an image at another resolution.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB.
+        step: (x, y), the image's pixels per pixel of the rectangle.
+        origin: (x, y) of the rectangle's corner in the image; levels of a pyramid do
+            not begin at whole pixels of the image.
+    """
+
+    pixels: np.ndarray
+    step: tuple[float, float]
+    origin: tuple[float, float]
+
+
+def read_scaled(
+    image: Pixels, rectangle: tuple[int, int, int, int], scale: float
+) -> Scaled:
+    """Read a rectangle at ``scale`` times the image's resolution.
+
+    The smallest level of the pyramid is read that is not coarser, then resampled:
+    by means of areas to less, bilinearly to more.
+
+    Args:
+        image: The image.
+        rectangle: (y1, x1, y2, x2) in pixels of the image.
+        scale: Pixels of the result per pixel of the image; 1 returns the pixels.
+    """
+    y1, x1, y2, x2 = rectangle
+    if scale == 1:
+        return Scaled(image.read(y1, x1, y2, x2), (1.0, 1.0), (float(x1), float(y1)))
+    level = _level(image, scale)
+    height, width = image.sizes[level]
+    fy, fx = image.size[0] / height, image.size[1] / width
+    # Outwards to whole pixels of the level.
+    top, left = int(y1 / fy), int(x1 / fx)
+    bottom = min(height, max(top + 1, -int(-y2 // fy)))
+    right = min(width, max(left + 1, -int(-x2 // fx)))
+    pixels = image.read(top, left, bottom, right, level)
+    size = (
+        max(1, round((right - left) * fx * scale)),
+        max(1, round((bottom - top) * fy * scale)),
+    )
+    smaller = size[0] <= pixels.shape[1] and size[1] <= pixels.shape[0]
+    how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    step = (right - left) * fx / size[0], (bottom - top) * fy / size[1]
+    resized = cv2.resize(pixels, size, interpolation=how)
+    return Scaled(resized, step, (left * fx, top * fy))
+
+
+def _level(image: Pixels, scale: float) -> int:
+    """The smallest level that has at least ``scale`` times the image's pixels."""
+    enough = [
+        level
+        for level, (height, width) in enumerate(image.sizes)
+        if height >= 0.999 * scale * image.size[0]
+        and width >= 0.999 * scale * image.size[1]
+    ]
+    return enough[-1] if enough else 0
+
+
+def overview(image: Pixels, max_side: int) -> np.ndarray:
+    """A whole image with sides of at most ``max_side`` pixels, read in bands of rows.
+
+    Returns:
+        (h, w, 3) uint8 RGB, the means of the pixels.
+    """
+    scale = min(1.0, max_side / max(image.size))
+    level = _level(image, scale)
+    height, width = image.sizes[level]
+    rows, columns = (max(1, round(side * scale)) for side in image.size)
+    small = np.empty((rows, columns, 3), np.uint8)
+    step = max(1, _BAND_PIXELS * rows // (width * height))
+    for first in range(0, rows, step):
+        last = min(first + step, rows)
+        top, bottom = first * height // rows, -(-last * height // rows)
+        band = image.read(top, 0, bottom, width, level)
+        small[first:last] = cv2.resize(
+            band, (columns, last - first), interpolation=cv2.INTER_AREA
+        )
+    return small

@@ -9,7 +9,7 @@ import tifffile
 from custom.errors import InputError
 from custom.io.image import read_image
 from custom.io.image_inputs import find_images
-from custom.io.regions import ImageRegions
+from custom.io.slide import open_image
 
 
 def tif(path, image=None, **options):
@@ -68,7 +68,7 @@ def test_every_page_is_an_image_but_levels_and_thumbnails_are_not(tmp_path):
     assert [image.name for image in images] == [f"pages_page{n}" for n in (1, 4, 5)]
     read = []
     for image in images:
-        with ImageRegions(path, page=image.page) as regions:
+        with open_image(path, page=image.page) as regions:
             read.append(regions.read(0, 0, *regions.size))
     for found, page in zip(read, (pages[0], pages[1], pages[2, :30, :20]), strict=True):
         np.testing.assert_array_equal(found, page)
@@ -102,7 +102,7 @@ STACKS = {
 def test_stacks_in_depth_and_of_channels_are_refused(tmp_path, kind):
     path = tif(tmp_path / "a.tif", STACK, photometric="minisblack", **STACKS[kind])
     with pytest.raises(InputError, match=r"stack of 5 (planes in depth|channels)"):
-        ImageRegions(path, page=0)
+        open_image(path, page=0)
     with pytest.raises(InputError, match="stack of 5"):
         read_image(path)
 
@@ -118,5 +118,5 @@ def test_twelve_channels_in_a_page_are_refused(tmp_path):
     image = np.zeros((20, 30, 12), np.uint8)
     options = {"photometric": "minisblack", "planarconfig": "contig"}
     path = tif(tmp_path / "a.tif", image, **options)
-    with ImageRegions(path, page=0) as regions, pytest.raises(InputError, match="12"):
+    with open_image(path, page=0) as regions, pytest.raises(InputError, match="12"):
         regions.read(0, 0, 20, 30)

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from custom.io.pixel_size import pixel_size
+from custom.io.tiff import pixel_size
 
 IMAGE = np.zeros((20, 30, 3), np.uint8)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom.errors import InputError
-from custom.io import regions as module
+from custom.io import slide as module
 from custom.io.image import read_image
-from custom.io.regions import ImageRegions
+from custom.io.slide import open_image
 
 FILES = {
     "one-strip": {},
@@ -76,7 +76,7 @@ def files(tmp_path_factory):
 )
 def test_a_rectangle_equals_that_of_the_whole_image(files, name, y, x):
     (y1, y2), (x1, x2) = sorted(y), sorted(x)
-    with ImageRegions(files[name]) as image:
+    with open_image(files[name]) as image:
         assert image.size == SIZE
         for _ in range(2):  # from the file, and from the cache
             found = image.read(y1, x1, y2, x2)
@@ -87,7 +87,7 @@ def test_only_the_touched_tiles_are_decoded_and_the_cache_is_bounded(
     files, monkeypatch
 ):
     monkeypatch.setattr(module, "_CACHE_BYTES", 3 * 16 * 32 * 3)
-    with ImageRegions(files["tiles"]) as image:
+    with open_image(files["tiles"]) as image:
         image.read(0, 0, 16, 32)
         assert list(image._cache) == [0]
         image.read(0, 0, *SIZE)
@@ -98,13 +98,13 @@ def test_only_the_touched_tiles_are_decoded_and_the_cache_is_bounded(
 def test_pieces_that_can_only_be_read_whole_are_refused(files, monkeypatch):
     monkeypatch.setattr(module, "_MAX_SEGMENT_BYTES", 1000)
     with pytest.raises(InputError, match=r"one-strip.tif: .*read whole.*tiles of 256"):
-        ImageRegions(files["one-strip"])
+        open_image(files["one-strip"])
 
 
 @pytest.mark.parametrize("region", [(0, 0, 0, 5), (-1, 0, 5, 5), (0, 0, 5, 102)])
 def test_regions_outside_the_image_are_refused(files, region):
     with (
-        ImageRegions(files["tiles"]) as image,
+        open_image(files["tiles"]) as image,
         pytest.raises(ValueError, match="not in"),
     ):
         image.read(*region)
@@ -117,7 +117,7 @@ def test_broken_pixels_end_in_one_sentence(files, tmp_path):
     data[start : start + 20] = bytes(20)
     broken = tmp_path / "broken.tif"
     broken.write_bytes(data)
-    with ImageRegions(broken) as image:
+    with open_image(broken) as image:
         with pytest.raises(InputError, match=r"broken.tif: rows 0 to 5"):
             image.read(0, 0, 5, 5)
         assert image.read(40, 70, 50, 80).shape == (10, 10, 3)
@@ -125,8 +125,8 @@ def test_broken_pixels_end_in_one_sentence(files, tmp_path):
 
 def test_missing_and_truncated_files_are_refused(files, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        ImageRegions(tmp_path / "no.tif")
+        open_image(tmp_path / "no.tif")
     cut = tmp_path / "cut.tif"
     cut.write_bytes(files["strips"].read_bytes()[:-500])
     with pytest.raises(InputError, match=r"cut\.tif"):
-        ImageRegions(cut)
+        open_image(cut)
