@@ -42,7 +42,6 @@ def make_members(root, cells: int) -> dict:
         "boxes": boxes.double().numpy(),
         "scores": rng.uniform(0.3, 1, len(boxes)),
         "labels": np.tile(rng.integers(0, 4, cells), MEMBERS),
-        "members": np.repeat(np.arange(MEMBERS), cells),
         "rles": RoIMasks(probs.repeat(MEMBERS, 1, 1), boxes, SIZE, 0.5).to_rle(),
     }
 

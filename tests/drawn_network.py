@@ -20,6 +20,7 @@ class DrawnNetwork:
     """
 
     classes, palette, tile, max_value = CLASSES, PALETTE, None, 65_535
+    mpp, channel_order = None, None
 
     def __init__(self):
         self.info = {"digest": "drawn"}

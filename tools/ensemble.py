@@ -263,7 +263,6 @@ def fuse_image(
     found: Sequence[ImagePredictions], name: str, args: argparse.Namespace
 ) -> ImagePredictions:
     """Fuse what the members found in one image."""
-    sizes = [len(image) for image in found]
     scores = np.concatenate([image.scores for image in found])
     keep = np.flatnonzero(scores >= args.score_thr)
     rles = [rle for image in found for rle in image.rles]
@@ -273,7 +272,6 @@ def fuse_image(
         np.concatenate([image.boxes for image in found])[keep],
         scores,
         np.concatenate([image.labels for image in found])[keep],
-        np.repeat(np.arange(len(found)), sizes)[keep],
         method=args.method,
         iou_thr=args.iou_thr,
         num_members=len(found),

@@ -20,8 +20,8 @@ from custom.datasets.splits import Split, find_split
 from custom.errors import InputError
 from custom.io.colours import class_palette
 from custom.io.image import check_labels, image_size
-from custom.io.tiff import TIFF_SUFFIXES
 from custom.io.names import IGNORE, IGNORE_LABEL
+from custom.io.tiff import TIFF_SUFFIXES
 from custom.transforms.loading import image_loader
 
 

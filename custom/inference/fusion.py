@@ -16,7 +16,7 @@ from custom.structures.rle import (
     overlap_areas,
 )
 
-METHODS = ("nms", "soft-nms", "wbf", "consensus")
+METHODS = ("nms", "wbf")
 
 
 @dataclass
@@ -44,7 +44,6 @@ def fuse(
     boxes: np.ndarray,
     scores: np.ndarray,
     labels: np.ndarray,
-    members: np.ndarray,
     *,
     method: str,
     iou_thr: float,
@@ -54,22 +53,16 @@ def fuse(
     """Fuse detections of one image; those of different classes never meet.
 
     * ``nms``: a detection goes when a better one overlaps it by more than ``iou_thr``.
-    * ``soft-nms``: it stays, its score times ``1 - IoU`` if the IoU is ``iou_thr`` or
-      more (Bodla et al., ICCV 2017). The linear form, because it has a threshold: the
-      Gaussian one also lowers neighbours that merely touch, which cells do.
     * ``wbf``: weighted boxes fusion (Solovyev et al., Image and Vision Computing 107,
       2021): boxes that overlap a fused box by more than ``iou_thr`` join it; the fused
       box is their mean weighted by score, its score their mean score times
       ``min(n, num_members) / num_members`` for n boxes. With masks the overlap is that
       with the best mask of the group, because the fused mask is not known yet.
-    * ``consensus``: the groups, boxes and order of ``nms``; the score is the best
-      one's times the share of members that have a detection in the group.
 
     Args:
         boxes: (N, 4) float, xyxy in pixels.
         scores: (N,) float in 0..1.
         labels: (N,) int.
-        members: (N,) int in 0..num_members-1, who found the detection.
         method: One of :data:`METHODS`.
         iou_thr: See above.
         num_members: Models or views that looked at the image.
@@ -83,23 +76,22 @@ def fuse(
     if not 0 <= iou_thr <= 1:
         raise ValueError(f"the IoU threshold must be in 0..1, not {iou_thr}")
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    scores, labels, members = (np.asarray(a) for a in (scores, labels, members))
+    scores, labels = np.asarray(scores), np.asarray(labels)
     scores = scores.astype(np.float64)
     parts = []
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        own = own[np.argsort(-scores[own], kind="stable")]
-        own_rles = None if rles is None else [rles[i] for i in own]
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        class_rles = None if rles is None else [rles[i] for i in rows]
         found_boxes, found_scores, groups = _fuse_class(
-            boxes[own],
-            scores[own],
-            members[own],
+            boxes[rows],
+            scores[rows],
             method,
             iou_thr,
             num_members,
-            own_rles,
+            class_rles,
         )
-        groups = [own[group] for group in groups]
+        groups = [rows[group] for group in groups]
         parts.append((found_boxes, found_scores, np.full(len(groups), label), groups))
     if not parts:
         return Fused(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), [])
@@ -115,7 +107,6 @@ def fuse(
 def _fuse_class(
     boxes: np.ndarray,
     scores: np.ndarray,
-    members: np.ndarray,
     method: str,
     iou_thr: float,
     num_members: int,
@@ -126,9 +117,6 @@ def _fuse_class(
         groups = _group_by_fused_box(boxes, scores, iou_thr)
     else:
         overlaps = box_ious(boxes) if rles is None else mask_ious(rles)
-        if method == "soft-nms":
-            scores = _decay(scores, overlaps, iou_thr)
-            return boxes, scores, list(np.arange(len(boxes))[:, None])
         join = _group_by_best_leader if method == "wbf" else _group_by_first_leader
         groups = join(overlaps, iou_thr)
     if method == "wbf":
@@ -136,11 +124,7 @@ def _fuse_class(
         share = [min(len(g), num_members) / num_members for g in groups]
         return boxes, np.array([scores[g].mean() for g in groups]) * share, groups
     leaders = np.array([group[0] for group in groups])
-    scores = scores[leaders]
-    if method == "consensus":
-        agree = np.array([len(np.unique(members[group])) for group in groups])
-        scores = scores * agree / num_members
-    return boxes[leaders], scores, groups
+    return boxes[leaders], scores[leaders], groups
 
 
 def _group_by_first_leader(overlaps: csr_matrix, iou_thr: float) -> list[np.ndarray]:
@@ -196,21 +180,6 @@ def _group_by_fused_box(
 def _mean_box(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """The mean box weighted by score; the plain mean where all scores are 0."""
     return np.average(boxes, axis=0, weights=scores if scores.sum() > 0 else None)
-
-
-def _decay(scores: np.ndarray, overlaps: csr_matrix, iou_thr: float) -> np.ndarray:
-    """The scores of linear soft-NMS."""
-    scores = scores.copy()
-    left = scores.copy()  # -1 once it has been the best
-    for _ in range(len(scores)):
-        i = int(left.argmax())
-        left[i] = -1
-        near = slice(overlaps.indptr[i], overlaps.indptr[i + 1])
-        others, ious = overlaps.indices[near], overlaps.data[near]
-        lower = (left[others] >= 0) & (ious >= iou_thr)
-        scores[others[lower]] *= 1 - ious[lower]
-        left[others[lower]] = scores[others[lower]]
-    return scores
 
 
 def _ious_with(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -13,16 +13,15 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from custom.io.pixels import overview
+
 if TYPE_CHECKING:
     from custom.inference.segmentation import Segmentation
-    from custom.io.pixels import Pixels
 
 MAX_SIDE = 8192
-# Pixels that are read at once when an image is drawn smaller.
-_BAND_PIXELS = 1 << 25
 # Pillow's own font has no µ.
 _FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
-_WHITE, _PANEL = (255, 255, 255), (0, 0, 0, 176)
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 # The bar is the longest nice length up to this share of the width.
 _BAR_SHARE = 0.25
 _SMALLEST = 160
@@ -54,46 +53,23 @@ def draw_contours(
 def draw_overlay(found: Segmentation, max_side: int = MAX_SIDE) -> np.ndarray:
     """See :meth:`Segmentation.overlay`."""
     scale = min(1.0, max_side / max(found.size))
-    if scale == 1:
-        picture = found.image.read(0, 0, *found.size)
-    else:
-        picture = read_smaller(found.image, scale)
     # The best on top, as in the label images.
     order = np.arange(len(found))[::-1]
     if scale == 1:
+        image = found.image.read(0, 0, *found.size)
         masks, classes = found.masks[order], found.classes[order]
-        picture = draw_contours(picture, masks, classes, found.palette, _THICKNESS)
+        drawn = draw_contours(image, masks, classes, found.palette, _THICKNESS)
     else:
-        picture = np.ascontiguousarray(picture)
+        drawn = overview(found.image, max_side)
         for index in order:
-            _draw_smaller(picture, found, int(index), scale)
-    if min(picture.shape[:2]) < _SMALLEST:  # no room for words
-        return picture
-    return _annotate(picture, found, found.mpp and found.mpp / scale)
-
-
-def read_smaller(image: Pixels, scale: float) -> np.ndarray:
-    """An image at a scale below 1, read in bands of rows.
-
-    Returns:
-        (h, w, 3) uint8 RGB, the means of the pixels.
-    """
-    height, width = image.size
-    rows, columns = (max(1, round(side * scale)) for side in (height, width))
-    picture = np.empty((rows, columns, 3), np.uint8)
-    step = max(1, int(_BAND_PIXELS * scale) // width)
-    for first in range(0, rows, step):
-        last = min(first + step, rows)
-        top, bottom = first * height // rows, -(-last * height // rows)
-        band = image.read(top, 0, bottom, width)
-        picture[first:last] = cv2.resize(
-            band, (columns, last - first), interpolation=cv2.INTER_AREA
-        )
-    return picture
+            _draw_smaller(drawn, found, int(index), scale)
+    if min(drawn.shape[:2]) < _SMALLEST:  # no room for words
+        return drawn
+    return _annotate(drawn, found, found.mpp and found.mpp / scale)
 
 
 def _draw_smaller(
-    picture: np.ndarray, found: Segmentation, index: int, scale: float
+    image: np.ndarray, found: Segmentation, index: int, scale: float
 ) -> None:
     y, x, patch = found.masks.patch(index)
     contours, _ = cv2.findContours(
@@ -102,49 +78,53 @@ def _draw_smaller(
     corners = [((c + (x, y) + 0.5) * scale - 0.5).round() for c in contours]
     color = found.palette[found.classes[index]]
     cv2.polylines(
-        picture, [c.astype(np.int32) for c in corners], True, tuple(map(int, color))
+        image, [c.astype(np.int32) for c in corners], True, tuple(map(int, color))
     )
 
 
-def _annotate(
-    picture: np.ndarray, found: Segmentation, mpp: float | None
-) -> np.ndarray:
-    """The picture with a legend and, if ``mpp`` is known, a scale bar."""
-    canvas = PIL.Image.fromarray(picture)
-    draw = PIL.ImageDraw.Draw(canvas, "RGBA")
-    letters = int(np.clip(min(picture.shape[:2]) / 50, 12, 96))
+def _annotate(image: np.ndarray, found: Segmentation, mpp: float | None) -> np.ndarray:
+    """The image above a legend and, if ``mpp`` is known, a scale bar."""
+    height, width = image.shape[:2]
+    letters = int(np.clip(min(height, width) / 50, 12, 96))
     font = PIL.ImageFont.truetype(_FONT, letters)
-    _draw_legend(draw, found, font)
+    line = letters * 3 // 2
+    counts = found.counts()
+    entries, x, row = [], line // 2, 0
+    for name, color in zip(found.class_names, found.palette, strict=True):
+        text = f"{name}: {counts[name]}"
+        wide = round(font.getlength(text)) + 2 * line
+        if x > line // 2 and x + wide > width:
+            x, row = line // 2, row + 1
+        entries.append((x, height + line // 2 + row * line, text, color))
+        x += wide
     if mpp is not None:
-        _draw_scale_bar(draw, canvas.size, mpp, font)
+        row += 2
+    canvas = PIL.Image.new("RGB", (width, height + (row + 2) * line), _WHITE)
+    canvas.paste(PIL.Image.fromarray(image))
+    draw = PIL.ImageDraw.Draw(canvas)
+    for x, y, text, color in entries:
+        box = x, y + line // 4, x + line // 2, y + 3 * line // 4
+        draw.rectangle(box, tuple(map(int, color)), _BLACK)
+        draw.text((x + line, y + line / 2), text, _BLACK, font, anchor="lm")
+    if mpp is not None:
+        _draw_scale_bar(draw, (line // 2, height + row * line), width, mpp, font)
     return np.asarray(canvas)
 
 
-def _draw_legend(draw, found: Segmentation, font) -> None:
-    """Colour, class and count, on a dark panel in the upper left corner."""
-    counts, line = found.counts(), font.size * 3 // 2
-    texts = [f"{name}: {counts[name]}" for name in found.class_names]
-    wide = max(draw.textlength(text, font) for text in texts)
-    draw.rectangle((0, 0, 2 * line + wide, line * len(texts) + line // 2), _PANEL)
-    for number, (text, color) in enumerate(zip(texts, found.palette, strict=True)):
-        y = line // 4 + number * line
-        box = line // 2, y + line // 4, line, y + 3 * line // 4
-        draw.rectangle(box, tuple(map(int, color)))
-        draw.text((1.5 * line, y + line / 2), text, _WHITE, font, anchor="lm")
-
-
-def _draw_scale_bar(draw, size: tuple[int, int], mpp: float, font) -> None:
+def _draw_scale_bar(
+    draw: PIL.ImageDraw.ImageDraw,
+    place: tuple[int, int],
+    width: int,
+    mpp: float,
+    font: PIL.ImageFont.FreeTypeFont,
+) -> None:
     """The longest of 1, 2, 5 times a power of ten that a fourth of the width holds."""
-    width, height = size
-    length, line = nice_length(_BAR_SHARE * width * mpp), font.size * 3 // 2
+    (left, top), line = place, font.size * 3 // 2
+    length = nice_length(_BAR_SHARE * width * mpp)
     bar = round(length / mpp)
     text = f"{length:g} µm" if length < 1000 else f"{length / 1000:g} mm"
-    wide = max(bar, round(draw.textlength(text, font)))
-    left, top = width - wide - line, height - 2 * line
-    draw.rectangle((left - line // 2, top, width, height), _PANEL)
-    draw.text((left, top + line * 0.6), text, _WHITE, font, anchor="lm")
-    y = top + 5 * line // 4
-    draw.rectangle((left, y, left + bar - 1, y + max(2, line // 6)), _WHITE)
+    draw.rectangle((left, top, left + bar - 1, top + max(2, line // 6)), _BLACK)
+    draw.text((left, top + line), text, _BLACK, font, anchor="lm")
 
 
 def nice_length(limit: float) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from custom.errors import InputError
 from custom.inference.measure import measure, summarize
 from custom.inference.overlay import MAX_SIDE, draw_overlay
+from custom.inference.tiles import Detections
 from custom.io.image import check_size
 from custom.io.pixels import Pixels
 from custom.structures.box_masks import BoxMasks
@@ -35,7 +36,7 @@ class Segmentation:
 
     Attributes:
         name: Of the image.
-        image: Its pixels, read when a picture or intensities are asked for.
+        image: Its pixels, read for overlays and intensities.
         boxes: (N, 4) float64, xyxy in pixels, as the network gives them.
         scores: (N,) float64 in 0..1.
         classes: (N,) int64, the class of each cell as an index to ``class_names``.
@@ -47,6 +48,11 @@ class Segmentation:
             else (0, 0).
         info: What the COCO JSON says of the model.
         file_name: The image's in the COCO JSON; empty: ``name``.
+        channel_order: ``'rgb'`` or ``'bgr'``, as the file stores colours; empty: not
+            judged. ``image`` has true colours where it is known.
+        notes: What the user should know, in sentences.
+        tiles: How many tiles were predicted, how many skipped because they show no
+            tissue, and the seconds that the former took.
     """
 
     name: str
@@ -61,6 +67,13 @@ class Segmentation:
     origin: tuple[int, int] = (0, 0)
     info: dict = field(default_factory=dict)
     file_name: str = ""
+    channel_order: str = ""
+    notes: tuple[str, ...] = ()
+    tiles: tuple[int, int, float] = (0, 0, 0.0)
+
+    def cells(self) -> Detections:
+        """The cells without their image."""
+        return Detections(self.boxes, self.scores, self.classes, self.masks)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -250,14 +263,14 @@ class Segmentation:
         return summarize(self)
 
     def overlay(self, max_side: int = MAX_SIDE) -> np.ndarray:
-        """The image with contours, a legend and, if ``mpp`` is known, a scale bar.
+        """The image with contours; below it a legend and, if known, a scale bar.
 
-        An image with a side below 160 pixels has no room for the last two.
+        An image with a side below 160 pixels lacks the last two.
 
         Args:
             max_side: A larger image is drawn smaller, to this many pixels.
 
         Returns:
-            (h, w, 3) uint8 RGB.
+            (h, w, 3) uint8 RGB; the image is its upper part.
         """
         return draw_overlay(self, max_side)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,16 +13,28 @@ import numpy as np
 from tqdm import tqdm
 
 from custom.errors import InputError
-from custom.inference.large_image import Found, predict_regions
 from custom.inference.segmentation import Color, Segmentation
-from custom.inference.tiles import TileGrid
-from custom.io.pixel_size import pixel_size
-from custom.io.pixels import ArrayPixels, PartPixels, Pixels
-from custom.io.regions import ImageRegions
+from custom.inference.tiles import Detections, TileGrid, TileMerger, shared_pixels
+from custom.inference.tissue import TissueMask, judge_colours
+from custom.io.pixels import (
+    ArrayPixels,
+    PartPixels,
+    Pixels,
+    SwappedPixels,
+    read_scaled,
+)
+from custom.io.slide import OpenImage, open_image
+from custom.structures import RoIMasks
+from custom.structures.rle import interval_pairs
 
 TILE_SIZE = 768
 # Images up to this many pixels are read once; of larger ones the parts that are needed.
 _IN_MEMORY = 1 << 26
+# Pixel sizes whose logarithms differ by less are the same: no image is resampled for
+# the 0.2465 to 0.2525 µm of scanners at 40x.
+_SAME_MPP = 0.1
+# (N, 4) boxes, (N,) scores, (N,) labels and N masks in the frame of one tile.
+Found = tuple[np.ndarray, np.ndarray, np.ndarray, RoIMasks]
 
 
 class Network(Protocol):
@@ -34,6 +46,10 @@ class Network(Protocol):
         tile: Side of a tile that the model asks for and its overlap, in pixels; None
             where it asks for none.
         max_value: The value of a 16-bit image that becomes 255.
+        mpp: Micrometres per pixel of the training images; None if not known.
+        channel_order: How the files of the training images store colours, ``'rgb'`` or
+            ``'bgr'`` (red and blue exchanged). The network itself sees true colours.
+            None: as stored, whatever that is.
         info: Where the model is from; ``digest`` changes with the weights and settings.
     """
 
@@ -41,6 +57,8 @@ class Network(Protocol):
     palette: tuple[Color, ...]
     tile: tuple[int, int] | None
     max_value: int
+    mpp: float | None
+    channel_order: str | None
     info: dict
 
     def __call__(self, tiles: list[np.ndarray]) -> Iterable[Found]:
@@ -72,12 +90,20 @@ class Segmenter:
             Default: the model's, or 768.
         overlap: Pixels that tiles share; default: the model's, or a fourth of the tile.
         tta: Test-time augmentation.
+        max_value: The value of a 16-bit image that becomes 255; default: the model's.
+        channel_order: How files store colours: ``'rgb'``, ``'bgr'`` (red and blue
+            exchanged), or ``'auto'``: as their pixels look, see
+            :func:`custom.io.colours.channel_order_of`.
+        tissue: Leave out tiles without tissue; None: of slides and pyramids.
+        one_class: Of one cell that is found in two classes keep the better.
         options: Settings that replace the config's, as ``--cfg-options`` gives them.
 
     Attributes:
         class_names: Names of the classes.
         palette: Their RGB colours.
-        tile, overlap: As above, what is in use.
+        tile, overlap: As above, what is in use, in pixels of the network.
+        mpp: Micrometres per pixel that the network expects; None if not known. Images
+            of another known size are brought to it, results are in their own pixels.
         info: Where the model is from, see :class:`Network`.
 
     Raises:
@@ -97,12 +123,22 @@ class Segmenter:
         tile: int | None = None,
         overlap: int | None = None,
         tta: bool = False,
+        max_value: int | None = None,
+        channel_order: str = "auto",
+        tissue: bool | None = None,
+        one_class: bool = True,
         options: dict | None = None,
     ) -> None:
         if score_thr is not None and not 0 <= score_thr <= 1:
             raise InputError(
-                "score threshold", f"{score_thr} is no score", "Choose 0 to 1"
+                "score threshold", f"{score_thr} is not a score", "Choose 0 to 1"
             )
+        if channel_order not in ("auto", "rgb", "bgr"):
+            raise InputError(
+                "channel order", f"{channel_order!r}", "Choose auto, rgb or bgr"
+            )
+        if max_value is not None and not 1 <= max_value <= 65_535:
+            raise InputError("largest value", f"{max_value}", "Choose 1 to 65535")
         if batch_size < 1:
             raise InputError("batch size", f"{batch_size}", "Choose 1 or more")
         if isinstance(model, str | Path):
@@ -118,6 +154,9 @@ class Segmenter:
                 tta=tta,
             )
         self._network, self.batch_size, self.score_thr = model, batch_size, score_thr
+        self.max_value = max_value or model.max_value
+        self.mpp, self.channel_order = model.mpp, channel_order
+        self.tissue, self.one_class = tissue, one_class
         self.class_names, self.palette = tuple(model.classes), tuple(model.palette)
         self.info = dict(model.info)
         own = model.tile
@@ -140,9 +179,10 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: A file of any type that :func:`custom.io.image.read_image` takes, of
-                any size if it is a TIFF or .svs; or (H, W) or (H, W, 1 to 4), uint8 or
-                uint16, RGB(A) or gray. Floats are refused: their range is not known.
+            image: A file of any format and size that
+                :func:`custom.io.slide.open_image` takes; or (H, W) or (H, W, 1 to 4),
+                uint8 or uint16, RGB(A) or gray. Floats are refused: their range is
+                not known.
             region: (x, y, width, height) in pixels; the rest is left out.
             page: Page of a TIFF, from 0. None: the file is one image.
             mpp: Micrometres per pixel; default: what the file says.
@@ -152,68 +192,287 @@ class Segmenter:
         Raises:
             InputError: The image cannot be read or the region is not in it.
         """
-        max_value = self._network.max_value
+        scene = self.open(image, region=region, page=page, mpp=mpp, name=name)
+        return self.finish(scene, self.strips(scene, progress=progress))
+
+    def open(
+        self,
+        image: np.ndarray | str | Path,
+        *,
+        region: Sequence[int] | None = None,
+        page: int | None = None,
+        mpp: float | None = None,
+        name: str | None = None,
+    ) -> Scene:
+        """Open an image, judge its colours, look for tissue and lay out its tiles.
+
+        Args and errors: see :meth:`__call__`.
+        """
+        max_value = self.max_value
         if mpp is not None and not 0 < mpp < math.inf:
-            raise InputError("mpp", f"{mpp} is no size of a pixel", "Give µm above 0")
-        with ExitStack() as stack:
-            if isinstance(image, str | Path):
-                source = Path(image).name
-                if mpp is None:
-                    mpp = pixel_size(image, page or 0)
-                whole: Pixels = ImageRegions(image, max_value, page)
-                stack.enter_context(whole)
-            else:
-                source, whole = "image", ArrayPixels(image, max_value)
-            pixels, origin = whole, (0, 0)
+            raise InputError(
+                "mpp", f"{mpp} is not a size of a pixel", "Give µm above 0"
+            )
+        file: OpenImage | None = None
+        if isinstance(image, str | Path):
+            source = Path(image).name
+            stored = file = open_image(image, max_value, page)
+        else:
+            source, stored = "image", ArrayPixels(image, max_value)
+        pixels: Pixels = stored
+        notes = list(file.notes) if file and mpp is None else []
+        origin = (0, 0)
+        try:
             if region is not None:
-                pixels = PartPixels(whole, region, source)
+                pixels = PartPixels(stored, region, source)
                 origin = pixels.origin
             height, width = pixels.size
             if height * width <= _IN_MEMORY:
                 pixels = ArrayPixels(pixels.read(0, 0, height, width))
-            else:
-                stack.pop_all()  # the file is read when pixels are asked for
-        found = self.segment(
-            pixels, name=name or source, mpp=mpp, origin=origin, progress=progress
+            scanned = file is not None and file.from_scanner
+            order, words = self._order(pixels, scanned)
+        except BaseException:
+            if file is not None:
+                file.close()
+            raise
+        if order == "bgr":
+            pixels = SwappedPixels(pixels)
+        if mpp is None and file is not None:
+            mpp = file.mpp
+        slide = scanned or (file is not None and len(file.sizes) > 1)
+        look = slide if self.tissue is None else self.tissue
+        scale, grid = self.tiles(pixels.size, mpp)
+        return Scene(
+            name=name or source,
+            file_name=source,
+            image=pixels,
+            file=file,
+            grid=grid,
+            scale=scale,
+            mpp=mpp,
+            origin=origin,
+            tissue=TissueMask(pixels) if look else None,
+            channel_order=order,
+            notes=[*notes, *words],
         )
-        return replace(found, file_name=source)
 
-    def segment(
+    def tiles(self, size: tuple[int, int], mpp: float | None) -> tuple[float, TileGrid]:
+        """The network's pixels per pixel of an image, and the image's tiles.
+
+        Args:
+            size: (H, W) of the image.
+            mpp: Micrometres per pixel; None if not known.
+        """
+        scale = 1.0
+        if mpp is not None and self.mpp is not None:
+            scale = mpp / self.mpp
+        if abs(math.log(scale)) < _SAME_MPP:
+            return 1.0, TileGrid(size, self.tile, self.overlap)
+        tile = max(2, round(self.tile / scale))
+        overlap = min(max(round(self.overlap / scale), 1), tile - 1)
+        return scale, TileGrid(size, tile, overlap)
+
+    def _order(self, image: Pixels, scanned: bool) -> tuple[str, list[str]]:
+        """How the image's colours are stored, and what there is to say about it."""
+        trained, given = self._network.channel_order, self.channel_order
+        if trained is None and given == "auto":
+            return "", []  # another stain, or a run from before this was known
+        judged = judge_colours(image)
+        if given != "auto":
+            if judged.order in ("unclear", given):
+                return given, []
+            return given, [f"it is read as {given}, but looks like {judged}"]
+        if judged.order == "unclear":
+            order = "rgb" if scanned else trained
+            return order, [f"{judged}; read as {order}"]
+        if judged.order != trained:
+            return judged.order, [
+                f"{judged}, unlike the files of the training data; read as "
+                f"{judged.order}"
+            ]
+        return judged.order, []
+
+    def strips(
         self,
-        image: Pixels,
-        *,
-        name: str = "image",
-        mpp: float | None = None,
-        origin: tuple[int, int] = (0, 0),
+        scene: Scene,
+        wanted: Iterable[int] | None = None,
         progress: bool = False,
-    ) -> Segmentation:
-        """Segment an image that is open already; see :class:`Segmentation`."""
-        grid = TileGrid(image.size, self.tile, self.overlap)
-        batches = [
-            range(i, min(i + self.batch_size, len(grid)))
-            for i in range(0, len(grid), self.batch_size)
-        ]
-        bar = tqdm(
-            batches,
-            desc=name,
+    ) -> list[Strip]:
+        """Predict rows of tiles; any process may predict any of them.
+
+        Args:
+            scene: The image.
+            wanted: Numbers of the rows; default: all.
+            progress: Show a progress bar of the batches.
+        """
+        rows = list(range(scene.rows) if wanted is None else wanted)
+        batches = -(-len(scene.grid.columns) // self.batch_size) * len(rows)
+        with tqdm(
+            total=batches,
+            desc=scene.name,
             unit="batch",
             delay=5,
             leave=False,
             disable=not progress,
-        )
-        found = predict_regions(image, grid, bar, self._network)
+        ) as bar:
+            return [self._strip(scene, row, bar) for row in rows]
+
+    def _strip(self, scene: Scene, row: int, bar: tqdm) -> Strip:
+        across = len(scene.grid.columns)
+        # A box of the network ends near the tile's border, within two of its pixels.
+        merger = TileMerger(scene.grid, border=max(2, math.ceil(2 / scene.scale)))
+        numbers = range(row * across, (row + 1) * across)
+        shown = [
+            n for n in numbers if scene.tissue is None or scene.tissue(*scene.grid[n])
+        ]
+        began = time.perf_counter()
+        for first in range(0, across, self.batch_size):
+            batch = shown[first : first + self.batch_size]
+            if batch:
+                self._predict(scene, batch, merger)
+            bar.update()
+        return {
+            **merger.state(),
+            "predicted": np.array(len(shown)),
+            "skipped": np.array(across - len(shown)),
+            "seconds": np.array(time.perf_counter() - began),
+        }
+
+    def _predict(self, scene: Scene, batch: list[int], merger: TileMerger) -> None:
+        tiles = [scene.grid[n] for n in batch]
+        read = [read_scaled(scene.image, tile, scene.scale) for tile in tiles]
+        predicted = self._network([part.pixels for part in read])
+        for number, part, (boxes, scores, labels, masks) in zip(
+            batch, read, predicted, strict=True
+        ):
+            if not len(scores):
+                continue
+            step, origin = np.tile(part.step, 2), np.tile(part.origin, 2)
+            boxes = boxes * step + origin
+            masks = masks.moved(part.origin, scene.image.size, part.step)
+            merger.add(number, boxes, scores, labels, masks)
+
+    def finish(self, scene: Scene, strips: Sequence[Strip]) -> Segmentation:
+        """Merge the rows of tiles of an image.
+
+        Args:
+            scene: The image.
+            strips: All of its rows, in their order.
+        """
+        merger = TileMerger(scene.grid)
+        for strip in strips:
+            merger.restore(strip)
+        found = merger.merge()
         if self.score_thr is not None:  # augmentation changes scores at the end
             found = found[found.scores >= self.score_thr]
+        if self.one_class:
+            found = found[best_class(found)]
+        tiles = [
+            sum(float(strip[k]) for strip in strips)
+            for k in ("predicted", "skipped", "seconds")
+        ]
+        return self.result(scene, found, (int(tiles[0]), int(tiles[1]), tiles[2]))
+
+    def result(
+        self,
+        scene: Scene,
+        found: Detections,
+        tiles: tuple[int, int, float] = (0, 0, 0.0),
+    ) -> Segmentation:
+        """The cells of an image that are known already, with all their forms.
+
+        Args:
+            scene: The image.
+            found: Its cells, best score first, such as ``Detections.from_state``.
+            tiles: See :class:`Segmentation`.
+        """
+        notes = list(scene.notes)
+        if scene.file is not None and (dark := scene.file.dark_note()):
+            notes.append(dark)
+        if tiles[1] and not tiles[0]:
+            notes.append("it shows no tissue")
         return Segmentation(
-            name=name,
-            image=image,
+            name=scene.name,
+            image=scene.image,
             boxes=found.boxes,
             scores=found.scores,
             classes=found.labels,
             masks=found.masks,
             class_names=self.class_names,
             palette=self.palette,
-            mpp=mpp,
-            origin=origin,
+            mpp=scene.mpp,
+            origin=scene.origin,
             info=dict(self.info),
+            file_name=scene.file_name,
+            channel_order=scene.channel_order,
+            notes=tuple(notes),
+            tiles=tiles,
         )
+
+
+# The detections of one row of tiles, as arrays for a file.
+Strip = dict[str, np.ndarray]
+
+
+@dataclass
+class Scene:
+    """An image that is ready to be predicted.
+
+    Attributes:
+        name: Of its results.
+        file_name: Of its file.
+        image: Its pixels, in true colours where the model knows them.
+        file: The open file, if it is one.
+        grid: The tiles, in pixels of the image.
+        scale: The network's pixels per pixel of the image.
+        mpp: Micrometres per pixel; None if not known.
+        origin: (x, y) of the first pixel in the file.
+        tissue: Which tiles are predicted; None: all.
+        channel_order: ``'rgb'`` or ``'bgr'``, as stored; empty: not judged.
+        notes: What the user should know, in sentences.
+    """
+
+    name: str
+    file_name: str
+    image: Pixels
+    file: OpenImage | None
+    grid: TileGrid
+    scale: float
+    mpp: float | None
+    origin: tuple[int, int]
+    tissue: TissueMask | None
+    channel_order: str
+    notes: list[str]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of tiles."""
+        return len(self.grid.rows)
+
+
+def best_class(found: Detections) -> np.ndarray:
+    """Indices of the detections that are left if each cell has one class.
+
+    Of two masks of different classes with an IoU above a half the better stays.
+
+    Args:
+        found: N detections, best score first.
+    """
+    windows, areas = found.masks.windows, found.masks.areas
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for a, b in interval_pairs(windows[:, 0], windows[:, 2]):
+        extent = np.minimum(windows[a, 2:], windows[b, 2:])
+        extent = (extent - np.maximum(windows[a, :2], windows[b, :2])).clip(min=0)
+        # An IoU above a half means that a third of both areas is shared.
+        near = 3 * extent.prod(axis=1, dtype=np.int64) > areas[a] + areas[b]
+        near &= found.labels[a] != found.labels[b]
+        firsts.append(np.minimum(a, b)[near])
+        seconds.append(np.maximum(a, b)[near])
+    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    shared = shared_pixels(found.masks, first, second)
+    same = 3 * shared > areas[first] + areas[second]
+    gone = np.zeros(len(found), bool)
+    order = np.lexsort((second[same], first[same]))
+    for a, b in zip(first[same][order], second[same][order], strict=True):
+        gone[b] |= ~gone[a]
+    return np.flatnonzero(~gone)

@@ -17,7 +17,7 @@ tolerances of :class:`TileMerger`, which change nothing for an oracle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +153,26 @@ class Detections:
             *map(np.concatenate, columns), BoxMasks.cat([p.masks for p in parts])
         )
 
+    def state(self) -> dict[str, np.ndarray]:
+        """The detections as arrays for a file."""
+        masks = self.masks
+        return {
+            "boxes": self.boxes,
+            "scores": self.scores,
+            "labels": self.labels,
+            "windows": masks.windows,
+            "bits": masks.bits,
+            "starts": masks.starts,
+        }
+
+    @classmethod
+    def from_state(
+        cls, state: Mapping[str, np.ndarray], size: tuple[int, int]
+    ) -> Detections:
+        """The detections that :meth:`state` gave, in an image of (H, W) ``size``."""
+        masks = BoxMasks(state["windows"], state["bits"], state["starts"], size)
+        return cls(state["boxes"], state["scores"], state["labels"], masks)
+
 
 class TileMerger:
     """Gathers the detections of all tiles and makes whole ones of them.
@@ -221,6 +241,24 @@ class TileMerger:
         self._tiles.append(np.full(len(keep), index))
         self._cut.append(cut[keep])
 
+    def state(self) -> dict[str, np.ndarray]:
+        """What has been added so far, as arrays for a file; see :meth:`restore`."""
+        return {
+            **Detections.cat(self._parts).state(),
+            "tiles": np.concatenate(self._tiles),
+            "cut": np.concatenate(self._cut),
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Add what another merger of the same grid has gathered.
+
+        Args:
+            state: Of :meth:`state`. Tiles must come in ascending order.
+        """
+        self._parts.append(Detections.from_state(state, self.grid.size))
+        self._tiles.append(state["tiles"])
+        self._cut.append(state["cut"])
+
     def _is_cut(self, index: int, boxes: np.ndarray) -> np.ndarray:
         """(N,) bool, whether boxes touch a border that is not the image's."""
         (y1, x1, y2, x2), (height, width) = self.grid[index], self.grid.size
@@ -244,7 +282,7 @@ class TileMerger:
         found = Detections.cat(self._parts)
         tiles, cut = np.concatenate(self._tiles), np.concatenate(self._cut)
         first, second = self._meeting(found, tiles)
-        shared = _shared_pixels(found.masks, first, second)
+        shared = shared_pixels(found.masks, first, second)
         first, second, shared = (a[shared > 0] for a in (first, second, shared))
         areas = found.masks.areas
 
@@ -310,7 +348,7 @@ class TileMerger:
         pairs = np.stack([first, second], axis=1)
         pairs = pairs[(pairs >= 0).all(axis=1) & (first != second)]
         a, b = np.unique(np.sort(pairs, axis=1), axis=0).reshape(-1, 2).T
-        shared, areas = _shared_pixels(found.masks, a, b), found.masks.areas
+        shared, areas = shared_pixels(found.masks, a, b), found.masks.areas
         same = shared >= self.agree * (areas[a] + areas[b] - shared)
         near: dict[int, list[int]] = {}
         for i, j in zip(a[same].tolist(), b[same].tolist(), strict=True):
@@ -354,9 +392,7 @@ def _middle(masks: BoxMasks, index: int) -> tuple[int, int]:
     return y + int(rows[nearest]), x + int(columns[nearest])
 
 
-def _shared_pixels(
-    masks: BoxMasks, first: np.ndarray, second: np.ndarray
-) -> np.ndarray:
+def shared_pixels(masks: BoxMasks, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(P,) int64, pixels that the masks of each pair share."""
     shared = np.zeros(len(first), np.int64)
     for k, (i, j) in enumerate(zip(first, second, strict=True)):

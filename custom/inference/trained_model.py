@@ -29,7 +29,7 @@ from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
 from custom.inference.export import ExportedModel, load_export
 from custom.inference.known_types import FORBIDDEN_KEYS, check_types
-from custom.inference.large_image import Found
+from custom.inference.segmenter import Found
 from custom.io.checkpoint import read_checkpoint
 from custom.io.colours import class_palette
 from custom.structures.dihedral import DIHEDRAL
@@ -129,7 +129,7 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
         "model": {**whole["model"], "train_cfg": None},
         "pipeline": pipeline.to_dict()["steps"],
     }
-    for key in ("tta_model", "tta_views", "tta_pipeline"):
+    for key in ("tta_model", "tta_views", "tta_pipeline", "mpp"):
         if whole.get(key) is not None:
             settings[key] = whole[key]
     return ExportedModel(
@@ -224,6 +224,8 @@ class TrainedModel:
             )
         load, *steps = pipeline
         self.max_value = int(load.get("max_value", 65_535))
+        self.channel_order = load.get("channel_order")
+        self.mpp = settings.get("mpp")
         self._device = _device(device)
         if amp and self._device.type != "cuda":
             # mmcv's suppression and RoIAlign take float32 only on a CPU.

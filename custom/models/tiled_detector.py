@@ -80,7 +80,7 @@ class TiledDetector(TwoStageDetector):
             pred = result.pred_instances
             if len(pred):
                 x, y = (o / s for o, s in zip(place.origin, place.scale, strict=True))
-                pred.masks = pred.masks.shift(x, y, result.image_shape)
+                pred.masks = pred.masks.moved((x, y), result.image_shape)
                 pred.bboxes = pred.masks.boxes
             found.append(pred)
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from mmcv.ops import batched_nms
 from mmdet.registry import MODELS
@@ -165,7 +164,6 @@ class MaskTTAModel(BaseTTAModel):
         else:
             fused = fuse(
                 *(column.cpu().numpy() for column in (boxes, scores, labels)),
-                np.repeat(np.arange(len(views)), list(map(len, views))),
                 num_members=len(views),
                 **self.fusion,
             )

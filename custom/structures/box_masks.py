@@ -207,14 +207,19 @@ class BoxMasks:
     @property
     def areas(self) -> np.ndarray:
         """(N,) int64 areas in pixels."""
-        counts = [np.count_nonzero(mask) for _, _, mask in self.patches()]
-        return np.array(counts, np.int64)
+        extent = (self.windows[:, 2:] - self.windows[:, :2]).astype(np.int64)
+        ends = self.starts + (extent.prod(axis=1) + 7) // 8
+        counts = np.append(0, np.cumsum(np.bitwise_count(self.bits), dtype=np.int64))
+        return counts[ends] - counts[self.starts]
 
-    def to_rle(self) -> list[dict]:
-        """N COCO RLE dicts (bytes); time and memory follow the boxes' areas."""
+    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the masks in groups of like size.
+
+        Yields:
+            (n,) indices and (n, h, w) bool masks, each in the upper left corner.
+        """
         extent = self.windows[:, 2:] - self.windows[:, :2]
         order = np.lexsort((extent[:, 1], extent[:, 0]))
-        rles: list = [None] * len(self)
         for start in range(0, len(order), _MASKS_AT_ONCE):
             chunk = order[start : start + _MASKS_AT_ONCE]
             height, width = extent[chunk].max(axis=0)
@@ -222,6 +227,12 @@ class BoxMasks:
             for mask, index in zip(masks, chunk, strict=True):
                 _, _, patch = self.patch(index)
                 mask[: patch.shape[0], : patch.shape[1]] = patch
+            yield chunk, masks
+
+    def to_rle(self) -> list[dict]:
+        """N COCO RLE dicts (bytes); time and memory follow the boxes' areas."""
+        rles: list = [None] * len(self)
+        for chunk, masks in self.stacks():
             runs = patch_runs(
                 masks, self.windows[chunk, :2].astype(np.int64), self.size[0]
             )

@@ -66,15 +66,21 @@ class RoIMasks:
             self.probs.to(*args, **kwargs), self.boxes.to(*args, **kwargs)
         )
 
-    def shift(self, x: float, y: float, size: tuple[int, int]) -> RoIMasks:
-        """The same masks as part of a larger image.
+    def moved(
+        self,
+        origin: tuple[float, float],
+        size: tuple[int, int],
+        step: tuple[float, float] = (1.0, 1.0),
+    ) -> RoIMasks:
+        """The same masks as part of another image; the probabilities stay.
 
         Args:
-            x: Pixels from the left border of the large image to that of this one.
-            y: From the upper one.
-            size: (H, W) of the large image.
+            origin: (x, y) of this image's corner in the other one.
+            size: (H, W) of the other image.
+            step: (x, y), pixels of the other image per pixel of this one.
         """
-        boxes = self.boxes + self.boxes.new_tensor([x, y, x, y])
+        boxes = self.boxes * self.boxes.new_tensor(step).repeat(2)
+        boxes = boxes + self.boxes.new_tensor(origin).repeat(2)
         return RoIMasks(self.probs, boxes, size, self.threshold)
 
     def _windows(self) -> np.ndarray:

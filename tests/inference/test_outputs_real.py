@@ -30,6 +30,7 @@ class DarkNetwork:
     classes = ("class1", "class2", "class3", "class4")
     palette = ((0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0))
     info, tile, max_value = {"digest": "dark"}, None, 65_535
+    mpp, channel_order = None, None
 
     def __call__(self, tiles):
         for tile in tiles:
@@ -96,7 +97,7 @@ def test_files_agree_in_count_and_area(shared_data, tmp_path, kind):
         expected = np.any(own, axis=0) if own else np.zeros(found.size, bool)
         np.testing.assert_array_equal(image > 0, expected)
     overlay = read_image(files["overlay"][0])
-    assert overlay.shape == (*found.size, 3)
+    assert overlay.shape[0] >= found.size[0] and overlay.shape[1] == found.size[1]
     if "svs" in kind:
         assert found.mpp == pytest.approx(0.19448)
         np.testing.assert_allclose(frame.area_um2, frame.area * found.mpp**2, rtol=1e-4)

@@ -14,8 +14,9 @@ from pycocotools import mask as coco_mask
 
 from custom.errors import InputError
 from custom.formats.geojson import read_geojson
-from custom.inference import Segmentation, Segmenter, overlay, segmenter
+from custom.inference import Segmentation, Segmenter, segmenter
 from custom.inference.overlay import nice_length
+from custom.io import pixels
 from custom.io.image import check_size, read_labels
 from custom.workbench.predict import outputs
 from custom.workbench.predict.outputs import check_kinds, files_of, write_files
@@ -123,11 +124,11 @@ def test_written_files_are_read_by_other_programs_and_are_the_result(tmp_path):
     whole = np.zeros((1000 + found.size[0], 7 + found.size[1], 3), np.uint8)
     tifffile.imwrite(image_path, whole, photometric="rgb")
     kinds = ("overlay", "labels", "geojson", "coco", "csv")
-    files = {k: write_files(k, found, tmp_path / "a.b" / "c.d") for k in kinds}
+    base = tmp_path / "a.b" / "c.d"
+    files = {k: write_files(k, found, base) for k in kinds}
     for kind in kinds:
-        assert files[kind] == files_of(
-            kind, tmp_path / "a.b" / "c.d", found.class_names
-        )
+        possible = files_of(kind, base, found.class_names)
+        assert files[kind] == possible[: 1 if kind == "overlay" else None]
     labels, classes, *single = map(tifffile.imread, files["labels"])
     np.testing.assert_array_equal(labels, found.labels)
     np.testing.assert_array_equal(classes, found.class_map)
@@ -186,22 +187,24 @@ def test_an_overlay_shows_contours_legend_and_a_scale_bar_of_the_right_length():
     image = draw_cells((400, 600), [(200, 300), (300, 450)])
     network = DrawnNetwork()
     plain = Segmenter(network)(image).overlay()
-    changed = (plain != image).any(axis=2)
-    assert changed[:40, :40].all() and not changed[-40:, -200:].any()
-    assert changed[193, 300] and not changed[200, 300]
+    assert plain.shape[0] > 400 and plain.shape[1] == 600
+    changed = (plain[:400] != image).any(axis=2)
+    assert changed[193, 300] and not changed[200, 300] and not changed[:180].any()
     np.testing.assert_array_equal(plain[193, 300], PALETTE[0])
+    legend = plain[400:].reshape(-1, 3)
+    assert all((legend == color).all(axis=1).sum() > 20 for color in PALETTE)
     barred = Segmenter(network)(image, mpp=0.5).overlay()
-    assert np.array_equal(barred[:, :300], plain[:, :300])
-    row = (barred[-40:] == 255).all(axis=2).sum(axis=1).max()
+    assert np.array_equal(barred[:400], plain[:400])
+    row = (barred[420:] == 0).all(axis=2).sum(axis=1).max()
     assert row == 100  # 50 µm: the most that fits into a fourth of 300 µm
 
 
 def test_an_overlay_of_a_large_image_is_drawn_smaller(monkeypatch):
-    monkeypatch.setattr(overlay, "_BAND_PIXELS", 4000)
+    monkeypatch.setattr(pixels, "_BAND_PIXELS", 4000)
     image = draw_cells((400, 600), [(200, 300), (300, 450)], radius=40)
     found = Segmenter(DrawnNetwork())(image, mpp=0.5)
     small = found.overlay(max_side=300)
-    assert small.shape == (200, 300, 3)
+    assert small.shape[0] > 200 and small.shape[1] == 300
     np.testing.assert_array_equal(small[100, 150], image[200, 300])
     np.testing.assert_array_equal(small[80, 150], PALETTE[0])
 
@@ -264,7 +267,7 @@ def test_sixteen_bits_are_scaled_by_the_models_largest_value(image, found):
         (np.zeros((50, 60, 12), np.uint8), "1 to 4 channels"),
         (np.zeros((50, 60), np.float32), "pixels are float32"),
         (np.zeros((50, 60), bool), "pixels are bool"),
-        (np.zeros((0, 60, 3), np.uint8), "are no image"),
+        (np.zeros((0, 60, 3), np.uint8), "are not an image"),
         ("no/such.png", "does not exist"),
     ],
 )
@@ -281,7 +284,7 @@ def test_a_region_outside_of_the_image_is_refused(image, region):
 
 @pytest.mark.parametrize("mpp", [0, -1, float("nan"), float("inf")])
 def test_a_pixel_size_that_is_none_is_refused(image, mpp):
-    with pytest.raises(InputError, match="no size of a pixel"):
+    with pytest.raises(InputError, match="not a size of a pixel"):
         Segmenter(DrawnNetwork())(image, mpp=mpp)
 
 

@@ -177,7 +177,7 @@ def test_load_cell_image_gives_bgr(tmp_path):
 def test_load_cell_image_passes_max_value_on(tmp_path):
     path = write_tiff(tmp_path / "image.tif", np.full((4, 5), 4095, np.uint16))
     for max_value, level in ((4095, 255), (65_535, 16)):
-        results = LoadCellImage(max_value).transform({"img_path": str(path)})
+        results = LoadCellImage(max_value=max_value).transform({"img_path": str(path)})
         assert (results["img"] == level).all()
 
 
@@ -270,7 +270,7 @@ def test_tiff_of_several_pages(tmp_path, read):
     )
     with pytest.raises(InputError) as error:
         read(path)
-    assert "7 pages" in assert_names(error, path)
+    assert "7 images" in assert_names(error, path)
 
 
 @pytest.mark.parametrize("read", [read_image, read_labels])

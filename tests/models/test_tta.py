@@ -28,7 +28,6 @@ FUSIONS = [
     None,
     {"method": "nms", "iou_thr": 0.5},
     {"method": "wbf", "iou_thr": 0.55},
-    {"method": "consensus", "iou_thr": 0.5},
 ]
 
 

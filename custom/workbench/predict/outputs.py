@@ -1,10 +1,10 @@
-"""The files of one image, each written whole or not at all."""
+"""The files of one image, each written atomically."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,16 +15,37 @@ import numpy as np
 from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
 from custom.io.atomic import write_atomically
-from custom.io.label_tiff import label_dtype, write_label_tiff
+from custom.workbench.predict.label_tiff import label_dtype, write_label_tiff
 
+# A PNG of more pixels a side takes minutes and hundreds of megabytes.
+_LARGEST_PNG = 4096
 KINDS = ("overlay", "labels", "geojson", "coco", "csv", "parquet")
+
+
+# Lengths of runs have 32 bits in COCO's RLE.
+_MOST_COCO_PIXELS = 1 << 32
+
+
+def check_size(kinds: Sequence[str], source: str, size: tuple[int, int]) -> None:
+    """Refuse an image of which a kind of file cannot be written, before predicting it.
+
+    Raises:
+        InputError: COCO's RLE cannot express so many pixels.
+    """
+    if "coco" in kinds and size[0] * size[1] >= _MOST_COCO_PIXELS:
+        raise InputError(
+            source,
+            f"{size[1]}x{size[0]} pixels are too many for COCO's RLE, which counts to "
+            "2^32",
+            "Write geojson or labels instead of coco, or predict a --region",
+        )
 
 
 def check_kinds(kinds: list[str]) -> None:
     """Refuse kinds that cannot be written here.
 
     Raises:
-        InputError: It is so.
+        InputError: Parquet is asked for and pyarrow is not installed.
     """
     if "parquet" in kinds and find_spec("pyarrow") is None:
         raise InputError(
@@ -35,7 +56,7 @@ def check_kinds(kinds: list[str]) -> None:
 
 
 def files_of(kind: str, base: Path, class_names: tuple[str, ...]) -> list[Path]:
-    """The files of a kind.
+    """The files that a kind can have; of an overlay one of the two.
 
     Args:
         kind: One of :data:`KINDS`.
@@ -43,7 +64,7 @@ def files_of(kind: str, base: Path, class_names: tuple[str, ...]) -> list[Path]:
         class_names: The classes.
     """
     endings = {
-        "overlay": ["_overlay.png"],
+        "overlay": ["_overlay.png", "_overlay.jpg"],
         "labels": [
             "_labels.tif",
             "_classes.tif",
@@ -66,7 +87,7 @@ def write_files(
 ) -> list[Path]:
     """Write the files of a kind; those that exist are replaced.
 
-    * ``overlay``: PNG, see :meth:`Segmentation.overlay`.
+    * ``overlay``: see :meth:`Segmentation.overlay`; PNG, or JPEG beyond 4,096 pixels.
     * ``labels``: TIFFs: ``_labels``, all cells by their numbers; ``_classes``, see
       :attr:`Segmentation.class_map`; ``_<k>-<class>``, the cells of class k by
       their numbers. Of cells that overlap the better one is on top.
@@ -92,11 +113,10 @@ def write_files(
     if kind == "labels":
         _write_labels(found, files)
         return files
+    if kind == "overlay":
+        return [_write_overlay(found, files)]
     with write_atomically(files[0]) as part:
-        if kind == "overlay":
-            bgr = cv2.cvtColor(found.overlay(), cv2.COLOR_RGB2BGR)
-            part.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
-        elif kind == "geojson":
+        if kind == "geojson":
             head = {"type": "FeatureCollection"}
             _write_rows(part, head, "features", found.features())
         elif kind == "coco":
@@ -107,6 +127,16 @@ def write_files(
         else:
             found.to_frame(radius, radius_um).to_parquet(part, index=False)
     return files
+
+
+def _write_overlay(found: Segmentation, files: list[Path]) -> Path:
+    bgr = cv2.cvtColor(found.overlay(), cv2.COLOR_RGB2BGR)
+    large = max(bgr.shape) > _LARGEST_PNG
+    path, other = files[::-1] if large else files
+    with write_atomically(path) as part:
+        part.write_bytes(cv2.imencode(path.suffix, bgr)[1].tobytes())
+    other.unlink(missing_ok=True)  # of this image, at another size
+    return path
 
 
 def _write_labels(found: Segmentation, files: list[Path]) -> None:

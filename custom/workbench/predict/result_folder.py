@@ -1,11 +1,15 @@
-"""A folder of predictions that can be gone on with."""
+"""An output folder from which an interrupted prediction run can resume."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from custom.errors import InputError
 from custom.io.atomic import remove_parts, write_atomically
@@ -15,29 +19,39 @@ from custom.workbench.predict.outputs import files_of
 
 SETTINGS = "predict.json"
 SUMMARY = "summary.csv"
-# A record for each finished image, written after its files.
+# For each finished image a record, written after its files, and its cells.
 _RECORDS = ".finished"
+# Rows of tiles of images that are not finished.
+_STRIPS = ".tiles"
 
 
 class ResultFolder:
     """The results of one model with one set of settings.
 
-    ``predict.json`` holds the settings. An image is finished when its record is there,
-    which is written last, all files that it should have are there, and the image is
-    still the one that was predicted. Several processes may write to a folder, each its
-    own images.
+    ``predict.json`` holds what the cells depend on. An image is finished when its
+    record is there, which is written last, was made with the same ``written``, all its
+    files are there, and the image is still the one that was predicted. Its cells are
+    kept, so that other files, another pixel size or other class names do not need the
+    network again. Several processes may write to a folder.
 
     Args:
         root: The folder.
         kinds: What is written for each image, see ``outputs.KINDS``.
         class_names: The classes.
+        written: What the files depend on beside the cells; plain values.
     """
 
     def __init__(
-        self, root: Path, kinds: Sequence[str], class_names: Sequence[str]
+        self,
+        root: Path,
+        kinds: Sequence[str],
+        class_names: Sequence[str],
+        written: Mapping | None = None,
     ) -> None:
         self.root, self.kinds = root, tuple(kinds)
         self.class_names = tuple(class_names)
+        written = {**(written or {}), "class_names": self.class_names}
+        self.written = json.loads(json.dumps(written))
 
     def base(self, image: ImageInput) -> Path:
         """Folder and name of an image's files."""
@@ -48,38 +62,38 @@ class ResultFolder:
         return self.root.absolute() in Path(path).absolute().parents
 
     def begin(self, images: Sequence[ImageInput], settings: dict) -> None:
-        """Make the folder, or make sure that it can be gone on with.
+        """Make the folder, or make sure that the run can resume in it.
 
-        What killed processes left half written is removed, so one process begins before
-        any other writes.
+        What killed processes left half written is removed.
 
         Args:
             images: All that are to be predicted.
-            settings: What the results depend on; plain values.
+            settings: What the cells depend on; plain values.
 
         Raises:
             InputError: It has results of other settings or files of the same names, or
                 cannot be written.
         """
-        taken = [f for image in images for f in self._files(image) if f.exists()]
         settings = json.loads(json.dumps(settings))
         path = self.root / SETTINGS
         if path.exists():
             before = read_json(path)
-            odd = [k for k in settings if before.get(k) != settings[k]]
-            if odd:
+            changed = [k for k in settings if before.get(k) != settings[k]]
+            if changed:
                 raise InputError(
                     self.root,
-                    f"it holds results with {odd[0]} {before.get(odd[0])!r}, not "
-                    f"{settings[odd[0]]!r}",
+                    f"it holds results with {changed[0]} {before.get(changed[0])!r}, "
+                    f"not {settings[changed[0]]!r}",
                     "Choose another folder",
                 )
-        elif taken:
-            raise InputError(taken[0], "it exists already", "Choose another folder")
         else:
+            taken = [f for image in images for f in self._files(image) if f.exists()]
+            if taken:
+                raise InputError(taken[0], "it exists already", "Choose another folder")
             write_json(settings, path)
         folders = {self.base(image).parent for image in images}
-        for folder in {self.root, *folders}:
+        hidden = [p for n in (_RECORDS, _STRIPS) for p in (self.root / n).rglob("*")]
+        for folder in {self.root, self.root / _RECORDS, *folders, *hidden}:
             if folder.is_dir():
                 remove_parts(folder)
 
@@ -92,31 +106,80 @@ class ResultFolder:
     def _record(self, image: ImageInput) -> Path:
         return self.root / _RECORDS / f"{image.name}.json"
 
+    def _known(self, image: ImageInput) -> dict:
+        """The record of an image that has not changed since, or an empty one."""
+        path = self._record(image)
+        record = read_json(path) if path.exists() else {}
+        return record if record.get("image") == _identity(image) else {}
+
     def is_finished(self, image: ImageInput) -> bool:
         """Whether nothing is left to do."""
-        path = self._record(image)
+        record = self._known(image)
         return (
-            path.exists()
-            and read_json(path)["image"] == _identity(image)
-            and all(file.exists() for file in self._files(image))
+            bool(record)
+            and record["written"] == self.written
+            and set(self.kinds) <= set(record["kinds"])
+            and all((self.root / name).exists() for name in record["files"])
         )
 
-    def finish(self, image: ImageInput, summary: dict, files: Sequence[Path]) -> None:
-        """Note that the files of an image are written.
+    def cells(self, image: ImageInput, scale: float) -> dict[str, np.ndarray] | None:
+        """The cells of an image that was predicted at a scale before."""
+        path = self._record(image).with_suffix(".npz")
+        if self._known(image).get("scale") != scale or not path.exists():
+            return None
+        return _load(path)
+
+    def finish(
+        self,
+        image: ImageInput,
+        summary: dict,
+        files: Sequence[Path],
+        cells: Mapping[str, np.ndarray],
+        scale: float,
+    ) -> None:
+        """Note that the files of an image are written, and keep its cells.
 
         Args:
             image: The image.
             summary: Its row of ``summary.csv``.
             files: What was written.
+            cells: Its cells as arrays.
+            scale: At which the network has seen the image.
         """
-        names = [file.relative_to(self.root).as_posix() for file in files]
-        # JSON has no NaN.
-        row = {k: None if v != v else v for k, v in summary.items()}
-        record = {"image": _identity(image), "summary": row, "files": names}
-        write_json(record, self._record(image))
+        path = self._record(image)
+        _save(path.with_suffix(".npz"), cells)
+        record = {
+            "image": _identity(image),
+            # JSON does not have NaN.
+            "summary": {k: None if v != v else v for k, v in summary.items()},
+            "kinds": self.kinds,
+            "written": self.written,
+            "files": [file.relative_to(self.root).as_posix() for file in files],
+            "scale": scale,
+        }
+        write_json(record, path)
+        shutil.rmtree(self.root / _STRIPS / image.name, ignore_errors=True)
 
-    def write_summary(self) -> None:
-        """Write ``summary.csv``: a row for each image that is finished, also before.
+    def _strip(self, image: ImageInput, row: int) -> Path:
+        key = hashlib.sha256(json.dumps(_identity(image)).encode()).hexdigest()[:16]
+        return self.root / _STRIPS / image.name / f"{key}_{row}.npz"
+
+    def has_strip(self, image: ImageInput, row: int) -> bool:
+        """Whether a row of tiles is predicted."""
+        return self._strip(image, row).exists()
+
+    def save_strip(
+        self, image: ImageInput, row: int, strip: Mapping[str, np.ndarray]
+    ) -> None:
+        """Keep a row of tiles."""
+        _save(self._strip(image, row), strip)
+
+    def strip(self, image: ImageInput, row: int) -> dict[str, np.ndarray]:
+        """A row of tiles that was kept."""
+        return _load(self._strip(image, row))
+
+    def write_summary(self) -> list[dict]:
+        """Write ``summary.csv``, a row for each finished image; returns the rows.
 
         Processes that end at the same time each write what is finished by then, and
         look again whether it was all.
@@ -124,25 +187,39 @@ class ResultFolder:
         rows: list[dict] = []
         while True:
             records = sorted((self.root / _RECORDS).rglob("[!.]*.json"))
-            found = [read_json(path)["summary"] for path in records]
-            if found == rows:
-                return
-            rows = found
+            now = [read_json(path)["summary"] for path in records]
+            if now == rows:
+                return rows
+            rows = now
+            columns = list(dict.fromkeys(name for row in rows for name in row))
             with (
                 write_atomically(self.root / SUMMARY) as part,
-                part.open("w", newline="") as f,
+                part.open("w", newline="", encoding="utf-8") as file,
             ):
-                writer = csv.DictWriter(f, list(rows[0]))
+                writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
 
 
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with write_atomically(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # a damaged zip leads anywhere
+        raise InputError(path, f"it is damaged ({error})", "Remove it") from None
+
+
 def _identity(image: ImageInput) -> dict:
-    """The image that was predicted: its file, and whether it is still the same."""
-    found = image.path.stat()
+    """What tells whether an image is still the one that was predicted."""
+    status = image.path.stat()
     return {
         "path": str(image.path.absolute()),
         "page": image.page,
-        "bytes": found.st_size,
-        "modified": found.st_mtime_ns,
+        "bytes": status.st_size,
+        "modified": status.st_mtime_ns,
     }

@@ -31,6 +31,7 @@ class RectangleNetwork:
     palette = ((255, 0, 0), (0, 160, 0), (0, 80, 255))
     tile = None
     max_value = 65_535
+    mpp, channel_order = None, None
 
     def __init__(self) -> None:
         self.info = {}
