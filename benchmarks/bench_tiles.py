@@ -9,11 +9,10 @@ Example::
 
 Each side of --sides is one square pyramid in JPEG tiles of 512² with a drawn cell in
 each square of --pitch pixels. It is read, predicted tile by tile, merged, measured and
-written as tools/predict.py does, in a process of its own. The stub network thresholds
-its tile and cuts 28x28 masks out of it; its time is a column of its own. Times are those of
-one processor. `right` is the
-share of the drawn cells that came out once and whole (box IoU above 0.8), `peak_mb` the
-resident memory above the start.
+written as tools/predict.py does, in a process of its own; times are processor seconds.
+The stub network thresholds its tile and cuts 28x28 masks out of it; its time is a
+column of its own. `right` is the share of the drawn cells that came out once and whole
+(box IoU above 0.8), `peak_mb` the resident memory above the start.
 """
 
 from __future__ import annotations

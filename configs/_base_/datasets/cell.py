@@ -22,8 +22,6 @@ class_weights = [1, 1, 25, 25]
 # CELL_CHANNEL_ORDER=rgb is for images in true colours.
 load_image = dict(
     type='LoadCellImage', channel_order='{{$CELL_CHANNEL_ORDER:bgr}}')
-# Micrometres per pixel. Prediction brings images of another known size to it.
-mpp = 0.25
 load_masks = dict(type='LoadLabelMasks')
 # A cell of which the crop shows no pixel has a box of size zero.
 drop_empty_boxes = dict(
