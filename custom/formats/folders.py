@@ -32,7 +32,6 @@ from custom.formats.annotated import (
 from custom.io.arrays import open_array
 from custom.io.atomic import write_atomically
 from custom.io.image import (
-    TIFF_SUFFIXES,
     as_labels,
     image_size,
     read_image,
@@ -40,6 +39,7 @@ from custom.io.image import (
 )
 from custom.io.mask_folder import read_bitmaps
 from custom.io.names import IGNORE, IMAGE_SUFFIXES, NUCLEUS, files_below
+from custom.io.tiff import TIFF_SUFFIXES
 from custom.structures.box_masks import BoxMasks
 
 #: The classes of the course's task.
