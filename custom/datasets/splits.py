@@ -276,7 +276,8 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
             source,
             f"{len(without)} names carry no TCGA patient: {_some(without)}",
             "Give a CSV with the columns name,patient to tools/data/make_split.py "
-            "--patients, and its split file to the config",
+            "--patients, and its split file to the config; where nobody knows the "
+            "patients, choose a split by look, such as stain_80-20",
         )
     return {name: match[0] for name, match in found.items()}
 
@@ -327,7 +328,7 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
 def _names(value: object) -> tuple[str, ...]:
     """The names of a split file, which must be a list of strings."""
     if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
-        raise TypeError(f"{str(value)[:40]!r} is no list of image names")
+        raise TypeError(f"{str(value)[:40]!r} is not a list of image names")
     return tuple(value)
 
 

@@ -10,6 +10,7 @@ from itertools import compress
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from custom.datasets.splits import (
     patients_from_names,
 )
 from custom.errors import InputError
+from tests.nuclei_data import write_nuclei
 
 many = settings(max_examples=80, deadline=None)
 CLASSES = ("class1", "class2", "class3", "class4")
@@ -279,7 +281,7 @@ def test_grouped_split_without_patients_counts_the_names():
     assert "5 names carry no TCGA patient: image0, image1, image2 and 2 more" in (
         error.value.reason
     )
-    assert "--patients" in error.value.remedy
+    assert "--patients" in error.value.remedy and "stain_80-20" in error.value.remedy
 
 
 # --- the file ---
@@ -310,10 +312,10 @@ GOOD = {"name": "x", "rule": "random", "seed": 1, "train": ["a", "b"], "val": ["
         (json.dumps({k: v for k, v in GOOD.items() if k != "val"}), "'val'"),
         (json.dumps({k: v for k, v in GOOD.items() if k != "seed"}), "'seed'"),
         (json.dumps({**GOOD, "seed": "one"}), "not a split"),
-        (json.dumps({**GOOD, "train": "ab"}), "no list of image names"),
-        (json.dumps({**GOOD, "train": [["a"], "b"]}), "no list of image names"),
-        (json.dumps({**GOOD, "val": [1]}), "no list of image names"),
-        (json.dumps({**GOOD, "val": None}), "no list of image names"),
+        (json.dumps({**GOOD, "train": "ab"}), "not a list of image names"),
+        (json.dumps({**GOOD, "train": [["a"], "b"]}), "not a list of image names"),
+        (json.dumps({**GOOD, "val": [1]}), "not a list of image names"),
+        (json.dumps({**GOOD, "val": None}), "not a list of image names"),
         (json.dumps({**GOOD, "val": ["b"]}), "names images twice: b"),
         (json.dumps({**GOOD, "train": ["a", "a"]}), "names images twice: a"),
     ],
@@ -489,6 +491,31 @@ def test_command_says_what_is_wrong(run_tool, tiny_root, tmp_path, name, reason)
     with pytest.raises(SystemExit, match=f"^error: .*{reason}"):
         run_tool(TOOL, tiny_root / "train", name, "--out", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_command_takes_the_data_of_a_config(run_tool, repo, tmp_path, monkeypatch):
+    root = write_nuclei(tmp_path / "nuclei")
+    monkeypatch.setenv("NUCLEI_DATA_ROOT", str(root))
+    monkeypatch.setenv("CELL_LABEL_CACHE", str(tmp_path / "cache"))
+    config = repo / "configs/demo/maskrcnn_r18-slim_nuclei.py"
+    run_tool(TOOL, config, "random_60-40", "--out", tmp_path / "splits")
+    (path,) = (tmp_path / "splits").iterdir()
+    names = sorted(folder.name for folder in (root / "train").iterdir())
+    assert sorted(Split.load(path).train + Split.load(path).val) == names
+
+
+def test_command_leaves_regions_to_ignore_out_of_the_classes(
+    run_tool, tiny_copy, tmp_path
+):
+    """Or its file would differ from the split of the same name in a config."""
+    folder = tiny_copy / "train"
+    for path in sorted(folder.iterdir())[:3]:
+        shape = tifffile.imread(path / "image.tif").shape[:2]
+        tifffile.imwrite(path / "ignore.tif", np.eye(*shape))
+    name = "stratified_50-50_seed1"
+    run_tool(TOOL, folder, name, "--out", tmp_path / "new")
+    dataset = CellDataset(data_prefix={"img": str(folder)}, split=name)
+    assert Split.load(tmp_path / "new" / f"{name}.json") == dataset.split
 
 
 def test_command_needs_a_folder_of_images(run_tool, tiny_root, tmp_path):

@@ -20,6 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
 from mmdet.registry import DATASETS
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import trange
@@ -27,16 +28,35 @@ from tqdm import trange
 from custom.engine import draw_contours
 from custom.errors import InputError, run_tool
 from custom.io.atomic import write_atomically
+from custom.io.colours import class_palette
+from custom.io.names import image_name
+from custom.structures.box_masks import BoxMasks
 
 
 def draw(sample: dict, palette: list) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a packed sample with its contours and boxes."""
-    image = np.ascontiguousarray(sample["inputs"].numpy().transpose(1, 2, 0))
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    """Draw the contours and boxes of a packed sample.
+
+    Args:
+        sample: What ``PackDetInputs`` gives: a BGR image (3, H, W), of floats after
+            some of MMDetection's colour transforms, and instances with masks of any
+            type, or without.
+        palette: RGB colour of each class.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    image = sample["inputs"].numpy().transpose(1, 2, 0)
+    image = np.rint(image).clip(0, 255).astype(np.uint8)
+    image = np.ascontiguousarray(image[:, :, ::-1])
     gt = sample["data_samples"].gt_instances
     thickness = max(1, round(max(image.shape[:2]) / 400))
-    image = draw_contours(image, gt.masks, gt.labels, palette, thickness)
-    for x1, y1, x2, y2 in gt.bboxes.tensor.round().int().tolist():
+    if "masks" in gt:
+        masks = gt.masks
+        if not hasattr(masks, "patches"):  # MMDetection's bitmaps and polygons
+            bitmaps = ((0, 0, mask > 0) for mask in masks.to_ndarray())
+            masks = BoxMasks.from_patches(bitmaps, image.shape[:2])
+        image = draw_contours(image, masks, gt.labels, palette, thickness)
+    for x1, y1, x2, y2 in get_box_tensor(gt.bboxes).round().int().tolist():
         cv2.rectangle(image, (x1, y1), (x2, y2), (255, 255, 255), 1)
     return image
 
@@ -56,13 +76,14 @@ def main() -> None:
     if args.out.exists():
         raise InputError(args.out, "it exists already", "Choose another --out")
     if args.out.suffix.lower() not in (".png", ".jpg", ".pdf", ".svg"):
-        raise InputError(args.out, "no kind of picture", "Name a .png file")
+        raise InputError(args.out, "not the name of an image", "Name a .png file")
 
     cfg = Config.fromfile(args.config)
     init_default_scope("mmdet")
     np.random.seed(args.seed)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    classes, palette = dataset.metainfo["classes"], dataset.metainfo["palette"]
+    classes = dataset.metainfo["classes"]
+    palette = class_palette(len(classes), dataset.metainfo.get("palette"))
     columns = min(4, args.count)
     rows = -(-args.count // columns)
     figure, axes = plt.subplots(
@@ -81,7 +102,7 @@ def main() -> None:
         axes.flat[i].imshow(draw(sample, palette))
         height, width = meta.img_shape[:2]
         axes.flat[i].set_title(
-            f"{Path(meta.img_path).parent.name[:24]}\n{width}x{height}, "
+            f"{image_name(Path(meta.img_path))[:24]}\n{width}x{height}, "
             f"{len(meta.gt_instances)} cells",
             fontsize=7,
         )

@@ -6,6 +6,7 @@ Examples::
     python tools/data/make_split.py data/hw3/train grouped_80-20 --patients patients.csv
     python tools/data/make_split.py data/hw3/train stain_80-20   # patients unknown
     python tools/data/make_split.py data/hw3/train kfold_5       # five files
+    python tools/data/make_split.py my_config.py random_80-20    # any layout
 
 A config names a split by its file, by the environment variable CELL_SPLIT, or by its
 rule alone, in which case the same split is made when the data set is read.
@@ -19,6 +20,50 @@ from pathlib import Path
 
 from custom.datasets.splits import NAMES, make_split, patients_from_csv
 from custom.errors import InputError, run_tool
+from custom.io.names import IGNORE
+
+
+def images_of(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """File and classes of each image of a folder, or of a config's training set.
+
+    Raises:
+        InputError: There are no images, or the data set refuses them.
+    """
+    if source.suffix == ".py":
+        return _images_of_config(source)
+    image_of = {path.parent.name: path for path in source.glob("*/image.tif")}
+    if not image_of:
+        raise InputError(
+            source,
+            "no <image>/image.tif in it",
+            "Name the folder train/, or the config of data in another layout",
+        )
+    return image_of, {
+        name: [
+            file.stem
+            for file in path.parent.glob("*.tif")
+            if file.stem not in ("image", IGNORE)
+        ]
+        for name, path in image_of.items()
+    }
+
+
+def _images_of_config(path: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    from mmdet.registry import DATASETS
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    settings = Config.fromfile(path).train_dataloader.dataset
+    while "dataset" in settings:  # RepeatDataset and the like
+        settings = settings.dataset
+    init_default_scope("mmdet")
+    dataset = DATASETS.build({**settings, "split": "all", "subset": "train"})
+    entries = [dataset.get_data_info(i) for i in range(len(dataset))]
+    classes = dataset.metainfo["classes"]
+    return {e["name"]: Path(e["img_path"]) for e in entries}, {
+        e["name"]: [c for c, n in zip(classes, e["counts"], strict=True) if n]
+        for e in entries
+    }
 
 
 def main() -> None:
@@ -26,22 +71,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="folder of the training images")
+    parser.add_argument(
+        "folder", type=Path, help="folder of the training images, or a config"
+    )
     parser.add_argument("split", help=f"{NAMES}; kfold_5 makes all five folds")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--patients", help="CSV with the columns name,patient")
     parser.add_argument("--out", type=Path, default=Path("data/splits"))
     args = parser.parse_args()
 
-    image_of = {path.parent.name: path for path in args.folder.glob("*/image.tif")}
-    classes_of = {
-        name: [file.stem for file in path.parent.glob("*.tif") if file != path]
-        for name, path in image_of.items()
-    }
-    if not classes_of:
-        raise InputError(
-            args.folder, "no <image>/image.tif in it", "Name the folder train/"
-        )
+    image_of, classes_of = images_of(args.folder)
     patients = patients_from_csv(args.patients, classes_of) if args.patients else None
     name = args.split if "_seed" in args.split else f"{args.split}_seed{args.seed}"
     folds = re.fullmatch(r"((?:grouped-)?kfold_\d+)(_seed\d+)", name)
