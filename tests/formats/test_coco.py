@@ -18,7 +18,6 @@ from custom.datasets.splits import make_split
 from custom.formats.coco import ANNOTATIONS, CocoWriter
 from custom.formats.conversion import convert
 from custom.formats.folders import find_layout
-from custom.io.json_file import write_json
 from custom.transforms import LoadLabelMasks
 
 TOOL = "tools/data/convert.py"
@@ -154,22 +153,6 @@ def test_image_without_cells_is_listed_without_annotations(tiny_root, tmp_path):
     assert empty["img_id"] not in [a["image_id"] for a in data["annotations"]]
 
 
-def test_overlapping_instances_keep_all_their_pixels(tmp_path):
-    one, two = np.zeros((8, 9)), np.zeros((8, 9))
-    one[1:6, 1:6], two[3:8, 3:8] = 5, 2
-    folder = tmp_path / "in" / "x"
-    folder.mkdir(parents=True)
-    rgb = np.zeros((8, 9, 3), np.uint8)
-    tifffile.imwrite(folder / "image.tif", rgb, photometric="rgb")
-    for name, image in (("class1", one), ("class3", two)):
-        tifffile.imwrite(folder / f"{name}.tif", image)
-    data = json.loads(export(tmp_path / "in", tmp_path / "out").read_text())
-    assert [(a["category_id"], a["area"]) for a in data["annotations"]] == [
-        (1, 25),
-        (3, 25),
-    ]
-
-
 # --- the command ---
 
 
@@ -187,9 +170,3 @@ def test_command_writes_the_subset_of_a_split(run_tool, tiny_root, tmp_path):
             assert [i["file_name"] for i in images] == [f"{n}/image.tif" for n in names]
             # The same ids as in the whole data set.
             assert [i["id"] for i in images] == [whole[n] for n in names]
-
-
-def test_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        write_json({"not": object()}, tmp_path / "coco.json")
-    assert not list(tmp_path.iterdir())

@@ -34,7 +34,7 @@ from custom.workbench.report.page import TEMPLATES
 from custom.workbench.report.pictures import outline
 from custom.workbench.report.theme import css
 from custom.workbench.serve.results import KINDS, Results, make_download
-from custom.workbench.serve.uploads import Places, check_pixels, name_of, receive
+from custom.workbench.serve.uploads import HANG_UP, check_pixels, name_of, receive
 
 _STATIC = Path(__file__).with_name("static")
 # The browser shows at most so many pixels along a side; contours stay exact.
@@ -173,12 +173,8 @@ class _Handlers:
         self.results = Results(limits.results, limits.seconds)
         self.turn = asyncio.Lock()
         # Counted apart: slow senders keep others from sending, not from being served.
-        self.uploads = Places(
-            limits.uploads, "images are being sent already. Try again later."
-        )
-        self.waiting = Places(
-            limits.waiting, "images are waiting already. Try again later."
-        )
+        self.uploads = asyncio.Semaphore(limits.uploads)
+        self.waiting = asyncio.Semaphore(limits.waiting)
 
     async def model(self, request: Request) -> Response:
         """What the page shows before there is an image."""
@@ -205,25 +201,22 @@ class _Handlers:
                 "this page. Behind a proxy start tools/serve.py with --public-url.",
             )
         name = name_of(request)
-        self.waiting.check()
+        limits = self.limits
         try:
             with tempfile.TemporaryDirectory(prefix="mmcell-") as folder:
                 path = Path(folder, f"image{Path(name).suffix.lower()}")
-                with self.uploads.taken():
-                    await receive(
-                        request,
-                        name,
-                        path,
-                        self.limits.upload_bytes,
-                        self.limits.upload_seconds,
-                    )
-                with self.waiting.taken():
-                    async with self.turn:
-                        if await request.is_disconnected():
-                            raise ClientDisconnect
-                        start = time.perf_counter()
-                        result = await run_in_threadpool(self._run, path, name)
-                        seconds = time.perf_counter() - start
+                _check_place(self.waiting, f"{limits.waiting} images are waiting")
+                _check_place(self.uploads, f"{limits.uploads} images are being sent")
+                async with self.uploads:
+                    size, seconds = limits.upload_bytes, limits.upload_seconds
+                    await receive(request, name, path, size, seconds)
+                _check_place(self.waiting, f"{limits.waiting} images are waiting")
+                async with self.waiting, self.turn:
+                    if await request.is_disconnected():
+                        raise ClientDisconnect
+                    start = time.perf_counter()
+                    result = await run_in_threadpool(self._run, path, name)
+                    seconds = time.perf_counter() - start
         except ClientDisconnect:
             return Response(status_code=_GONE)
         key = self.results.add(result)
@@ -282,6 +275,12 @@ class _Handlers:
             media_type="application/octet-stream",
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
+
+
+def _check_place(places: asyncio.Semaphore, reason: str) -> None:
+    """Refuse a request rather than let it wait for a place."""
+    if places.locked():
+        raise HTTPException(503, f"{reason} already. Try again later.", HANG_UP)
 
 
 def _answer_result(result: Segmentation, key: str, seconds: float) -> Response:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote
 
@@ -20,39 +18,8 @@ from custom.io.names import IMAGE_SUFFIXES
 # elsewhere cannot: the browser would ask us first, and we never allow it.
 NAME_HEADER = "x-file-name"
 _MIB = 1 << 20
-# Otherwise the server would continue to read what it throws away.
-_HANG_UP = {"Connection": "close"}
-
-
-class Places:
-    """A number of places, of which requests take one each.
-
-    Args:
-        count: How many there are.
-        reason: Follows the number where there is none left.
-    """
-
-    def __init__(self, count: int, reason: str) -> None:
-        self._count, self._reason, self._taken = count, reason, 0
-
-    def check(self) -> None:
-        """Refuse if there is no place.
-
-        Raises:
-            HTTPException: All are taken (503).
-        """
-        if self._taken >= self._count:
-            raise HTTPException(503, f"{self._taken} {self._reason}", _HANG_UP)
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Take a place for the block; see :meth:`check`."""
-        self.check()
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
+#: Otherwise the server would continue to read what it throws away.
+HANG_UP = {"Connection": "close"}
 
 
 def name_of(request: Request) -> str:
@@ -89,7 +56,7 @@ async def receive(
         HTTPException: There are more bytes (413), or they take longer (408).
     """
     too_large = HTTPException(
-        413, f"{name}: larger than {limit / _MIB:.0f} MiB.", _HANG_UP
+        413, f"{name}: larger than {limit / _MIB:.0f} MiB.", HANG_UP
     )
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large
@@ -103,7 +70,7 @@ async def receive(
                 return
             except (TimeoutError, asyncio.TimeoutError):  # two types in Python 3.10
                 raise HTTPException(
-                    408, f"{name}: not complete after {seconds:.0f} s.", _HANG_UP
+                    408, f"{name}: not complete after {seconds:.0f} s.", HANG_UP
                 ) from None
             if (size := size + len(chunk)) > limit:
                 raise too_large

@@ -165,6 +165,9 @@ def test_bad_uploads_end_in_a_sentence_without_paths_of_the_server(port, tempora
         (as_png(draw([], (400, 400))), "a.png", 400, "400x400 pixels are more than"),
         (bytes(LIMITS.upload_bytes + 1), "a.png", 413, "larger than"),
     ]
+    # Of a format that is not taken not even the header is read.
+    gif = b"GIF89a" + (60_000).to_bytes(2, "little") * 2 + bytes(3)
+    cases.append((gif, "a.png", 400, "not a readable image"))
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((8, 8, 12), np.uint8))
     cases.append((buffer.getvalue(), "a.tif", 400, "a.tif"))
