@@ -9,6 +9,10 @@ import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
+# Both register their parts.
+import custom.datasets
+import custom.transforms  # noqa: F401
+
 
 @pytest.fixture(autouse=True)
 def _scope():
