@@ -24,11 +24,9 @@ from pycocotools import mask as coco_mask
 
 from custom.evaluation.cell_coco_metric import average_precision
 from custom.evaluation.iou_table import iou_table
-from custom.evaluation.matching import match_image
+from custom.evaluation.matching import ImageResult, match_image
 from custom.structures import LabelMasks
-from custom.workbench.analysis.analysis import gather
-from custom.workbench.analysis.image_result import ImageResult
-from custom.workbench.analysis.resampling import bootstrap_weights
+from custom.workbench.analysis.sample import Sample
 
 RESAMPLES = 20
 NAMES = [f"class{i}" for i in range(1, CLASSES + 1)]
@@ -113,7 +111,7 @@ def make_resamples() -> tuple[list[dict], list[ImageResult], np.ndarray]:
         )
         for row in rows
     ]
-    return rows, results, bootstrap_weights(np.eye(len(rows)), RESAMPLES, seed=0)
+    return rows, results, 1 - np.eye(len(rows))[:RESAMPLES]
 
 
 def stock_bootstrap(data: tuple) -> np.ndarray:
@@ -130,8 +128,9 @@ def stock_bootstrap(data: tuple) -> np.ndarray:
 def our_bootstrap(data: tuple) -> np.ndarray:
     """AP50 of each resample, matching included."""
     _, results, weights = data
-    found = [match_image(result, score_thr=0.5) for result in results]
-    return gather(found, CLASSES, MAX_DETS).figures(weights, NAMES)["AP50"]
+    matches = [match_image(result, score_thr=0.5) for result in results]
+    sample = Sample.of(matches, CLASSES, MAX_DETS)
+    return np.array([sample.metrics(row, NAMES)["AP50"] for row in weights])
 
 
 def small_images(data: tuple) -> tuple:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from custom.evaluation.matching import ImageResult
 from custom.structures import LabelMasks
-from custom.workbench.analysis.image_result import ImageResult
 
 CLASSES = ("a", "b", "c")
 

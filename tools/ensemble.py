@@ -50,7 +50,7 @@ from custom.evaluation import (
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
 from custom.io.json_file import read_json, write_json
-from custom.workbench.analysis.offline import evaluate_predictions
+from custom.workbench.analysis.results import evaluate_predictions
 
 
 @dataclass(frozen=True)

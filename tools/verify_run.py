@@ -47,8 +47,8 @@ from custom.evaluation.predictions import FILE_NAME
 from custom.io.checkpoint import read_checkpoint
 from custom.io.checksums import file_checksum, file_checksums
 from custom.io.json_file import read_json
-from custom.workbench.analysis.offline import evaluate_predictions
-from custom.workbench.report.scalars import read_scalars
+from custom.workbench.analysis.results import evaluate_predictions
+from custom.workbench.report.run import read_scalars
 
 
 @dataclass

@@ -71,7 +71,7 @@ class CellDataset(BaseDetDataset):
     def __init__(
         self,
         *args,
-        split: str = "all",
+        split: str | Split = "all",
         subset: str = "train",
         bad_files: str = "error",
         class_of: Mapping[str, str] | None = None,

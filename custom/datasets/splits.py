@@ -89,7 +89,7 @@ class Split:
 
 
 def find_split(
-    spec: str,
+    spec: str | Split,
     classes_of: Mapping[str, Sequence[str]],
     source: str | Path,
     image_of: Mapping[str, str | Path] | None = None,
@@ -98,13 +98,13 @@ def find_split(
 
     Args:
         spec: A path that ends in ``.json``, or one of the names of :data:`NAMES`; the
-            same name, seed and folder give the same split everywhere.
+            same name, seed and folder give the same split everywhere. Or a split.
         classes_of: For each image of the data set the classes that it has.
         source: The folder of the images, for messages.
         image_of: File of each image, which ``stain`` needs.
     """
-    if spec.endswith(".json"):
-        split = Split.load(spec)
+    if isinstance(spec, Split) or spec.endswith(".json"):
+        split = spec if isinstance(spec, Split) else Split.load(spec)
         split.check(list(classes_of), source)
         return split
     return make_split(spec, classes_of, source, image_of=image_of)

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which cell."""
+"""Match the predictions of an image with its cells."""
 
 from __future__ import annotations
 
@@ -7,10 +7,71 @@ from dataclasses import dataclass
 import numpy as np
 
 from custom.evaluation.iou_table import IoUTable, iou_table, paint
+from custom.evaluation.predictions import ImagePredictions
 from custom.structures import LabelMasks
-from custom.workbench.analysis.image_result import ImageResult
 
 IOU_THR = 0.5
+
+
+@dataclass
+class ImageResult:
+    """Ground truth and predictions of one image; G cells and P predictions.
+
+    Attributes:
+        name: The image's name, unique among those that are analysed together.
+        size: (H, W) in pixels.
+        gt: G masks.
+        gt_labels: (G,) int64, from 0.
+        labels: (P,) int64, from 0.
+        scores: (P,) float64 in 0..1.
+        boxes: (P, 4) float64, xyxy in pixels.
+        rles: P COCO RLE dicts with bytes; they may overlap.
+        ignored: Unlabelled regions, such as MoNuSAC's "Ambiguous", of any class; None
+            for none. A prediction without a match and with half of its pixels or more
+            in them counts neither as true nor as false.
+        path: The image file; empty where it is not known.
+    """
+
+    name: str
+    size: tuple[int, int]
+    gt: LabelMasks
+    gt_labels: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+    rles: list[dict]
+    ignored: LabelMasks | None = None
+    path: str = ""
+
+    @classmethod
+    def from_sample(cls, sample: dict) -> ImageResult:
+        """The data sample that the evaluator passes to metrics."""
+        truth, pred = sample["gt_instances"], ImagePredictions.from_sample(sample)
+        return cls(
+            name=pred.name,
+            size=pred.size,
+            gt=truth["masks"],
+            gt_labels=truth["labels"].cpu().numpy(),
+            labels=pred.labels,
+            scores=pred.scores,
+            boxes=pred.boxes,
+            rles=pred.rles,
+            ignored=sample.get("ignored_instances", {}).get("masks"),
+        )
+
+    def coco_row(self, img_id: int) -> dict:
+        """The image as ``average_precision`` takes it."""
+        return {
+            "img_id": img_id,
+            "size": self.size,
+            "gt_labels": self.gt_labels,
+            "gt_rles": self.gt.to_rle(),
+            "ignored_rles": [] if self.ignored is None else self.ignored.to_rle(),
+            "labels": self.labels,
+            "scores": self.scores,
+            "boxes": self.boxes,
+            "rles": self.rles,
+        }
 
 
 @dataclass
@@ -20,9 +81,9 @@ class ImageMatch:
     Attributes:
         result: The image.
         table: All cells against all predictions, as they are, overlaps included.
-        match: (P,) int64, the cell of its own class that a prediction finds at mask
-            IoU 0.5, -1 for none: COCO's matching over all scores. It is greedy by
-            score, so the predictions above any threshold have the same matches alone.
+        match: (P,) int64, the cell of its class that a prediction is matched with at
+            mask IoU 0.5, -1 for none: COCO's matching over all scores. It is greedy by
+            score, so a score threshold does not change the matches above it.
         ignored: (P,) bool, without a match and with half of the pixels or more in
             ignored regions.
         confident: (P,) bool, from the score threshold on.
@@ -43,6 +104,11 @@ class ImageMatch:
     segment_of: np.ndarray
     segment_table: IoUTable
 
+    @property
+    def segment_labels(self) -> np.ndarray:
+        """(S,) int64, the class of each segment."""
+        return self.result.labels[self.segment_of]
+
 
 def match_image(result: ImageResult, score_thr: float) -> ImageMatch:
     """Match the predictions of an image with its cells.
@@ -52,8 +118,8 @@ def match_image(result: ImageResult, score_thr: float) -> ImageMatch:
         score_thr: Predictions from this score on are used.
     """
     table = iou_table(result.gt, result.rles)
-    own = result.gt_labels[table.gt] == result.labels[table.pred]
-    match = greedy_match(table, own & (table.iou >= IOU_THR), result.scores)
+    same_class = result.gt_labels[table.gt] == result.labels[table.pred]
+    match = greedy_match(table, same_class & (table.iou >= IOU_THR), result.scores)
     ignored = (match < 0) & (2 * _ignored_pixels(result) >= table.pred_areas)
     ignored &= table.pred_areas > 0
     confident = result.scores >= score_thr

@@ -1,4 +1,4 @@
-"""The prediction file: what a model found in a set of images, and where it is from."""
+"""The prediction file: the predictions of a set of images, and where they are from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REMEDY = (
 
 @dataclass
 class ImagePredictions:
-    """What was found in one image; N detections in the order of the file.
+    """The predictions of one image; N detections in the order of the file.
 
     Attributes:
         img_id: The image's id in its data set, or in the task.
@@ -50,6 +50,47 @@ class ImagePredictions:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @classmethod
+    def from_sample(cls, sample: dict) -> ImagePredictions:
+        """The predictions of a data sample as the evaluator passes it to metrics.
+
+        ``RoIMasks`` keep their RLE, so that several metrics encode a mask once.
+        """
+        pred = sample["pred_instances"]
+        return cls(
+            int(sample["img_id"]),
+            str(sample.get("name", sample["img_id"])),
+            tuple(sample["ori_shape"][:2]),
+            pred["labels"].cpu().numpy().astype(np.int64),
+            pred["scores"].cpu().numpy().astype(np.float64),
+            pred["bboxes"].cpu().numpy().astype(np.float64),
+            as_rles(pred["masks"]),
+        )
+
+    def entries(self) -> list[dict]:
+        """N entries of a submission, see :class:`custom.evaluation.Submission`."""
+        return [
+            {
+                "image_id": self.img_id,
+                "bbox": [round(v, 2) for v in box],
+                "score": score,
+                "category_id": label + 1,
+                "segmentation": to_json(rle),
+            }
+            for box, score, label, rle in zip(
+                self.xywh.tolist(),
+                self.scores.tolist(),
+                self.labels.tolist(),
+                self.rles,
+                strict=True,
+            )
+        ]
+
+    @property
+    def xywh(self) -> np.ndarray:
+        """(N, 4) float64, the boxes as COCO writes them."""
+        return np.hstack([self.boxes[:, :2], self.boxes[:, 2:] - self.boxes[:, :2]])
+
 
 @dataclass
 class Predictions:
@@ -68,30 +109,14 @@ class Predictions:
     info: dict = field(default_factory=dict)
 
     def entries(self) -> list[dict]:
-        """The list that a submission holds, see :class:`Submission`."""
-        return [
-            {
-                "image_id": image.img_id,
-                "bbox": [round(v, 2) for v in _xywh(box)],
-                "score": score,
-                "category_id": label + 1,
-                "segmentation": to_json(rle),
-            }
-            for image in self.images
-            for box, score, label, rle in zip(
-                image.boxes.tolist(),
-                image.scores.tolist(),
-                image.labels.tolist(),
-                image.rles,
-                strict=True,
-            )
-        ]
+        """The list that a submission holds."""
+        return [entry for image in self.images for entry in image.entries()]
 
     def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all.
+        """Write a COCO data set with scores, atomically.
 
-        It is a COCO data set with scores: ``info, images, categories, annotations``;
-        ``file_name`` is the image's name, category ids count from 1, boxes are xywh.
+        Its parts are ``info, images, categories, annotations``; ``file_name`` is the
+        image's name, category ids count from 1, boxes are xywh.
 
         Raises:
             InputError: The file exists.
@@ -102,38 +127,43 @@ class Predictions:
         annotations = []
         for image in self.images:
             areas = fast_mask.area(image.rles).tolist() if image.rles else []
-            for i, area in enumerate(areas):
+            boxes = image.xywh.tolist()
+            for i, (area, box) in enumerate(zip(areas, boxes, strict=True)):
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
                         "image_id": image.img_id,
                         "category_id": int(image.labels[i]) + 1,
                         "score": float(image.scores[i]),
-                        "bbox": _xywh(image.boxes[i].tolist()),
+                        "bbox": box,
                         "area": area,
                         "segmentation": to_json(image.rles[i]),
                     }
                 )
-        data = {
-            "info": self.info,
-            "images": [
-                {
-                    "id": image.img_id,
-                    "file_name": image.name,
-                    "height": image.size[0],
-                    "width": image.size[1],
-                }
-                for image in self.images
-            ],
-            "categories": [{"id": i, "name": c} for i, c in enumerate(self.classes, 1)],
-            "annotations": annotations,
-        }
-        write_json(data, path)
+        images = [
+            {
+                "id": i.img_id,
+                "file_name": i.name,
+                "height": i.size[0],
+                "width": i.size[1],
+            }
+            for i in self.images
+        ]
+        categories = [{"id": i, "name": c} for i, c in enumerate(self.classes, 1)]
+        write_json(
+            {
+                "info": self.info,
+                "images": images,
+                "categories": categories,
+                "annotations": annotations,
+            },
+            path,
+        )
 
 
 @METRICS.register_module()
 class PredictionDump(BaseMetric):
-    """Write ``predictions.json``; it gives no figures.
+    """Write ``predictions.json``; there are no metrics.
 
     Args:
         out_dir: Folder of the file; ``tools/test.py`` gives a new one per call.
@@ -147,20 +177,8 @@ class PredictionDump(BaseMetric):
         self.out_dir, self.info = Path(out_dir), info or {}
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep the predictions of a batch as RLE."""
-        for sample in data_samples:
-            pred = sample["pred_instances"]
-            self.results.append(
-                ImagePredictions(
-                    int(sample["img_id"]),
-                    sample["name"],
-                    tuple(sample["ori_shape"][:2]),
-                    pred["labels"].cpu().numpy().astype(np.int64),
-                    pred["scores"].cpu().numpy().astype(np.float64),
-                    pred["bboxes"].cpu().numpy().astype(np.float64),
-                    as_rles(pred["masks"]),
-                )
-            )
+        """Keep the predictions of a batch."""
+        self.results += map(ImagePredictions.from_sample, data_samples)
 
     def compute_metrics(self, results: list[ImagePredictions]) -> dict[str, float]:
         """Write the file."""
@@ -185,9 +203,9 @@ def read_predictions(
     Raises:
         InputError: The file is missing, of another form, or contradicts itself: an
             unknown image or category, a mask of another size or a broken one, a score
-            or box that is no number.
+            or box that is not finite.
     """
-    path = _find(Path(path))
+    path = _locate(Path(path))
     data = _read_json(path)
     try:
         if isinstance(data, dict):
@@ -201,8 +219,8 @@ def read_predictions(
         raise InputError(path, f"not predictions: {error}", _REMEDY) from None
 
 
-def _find(path: Path) -> Path:
-    """The file that a path means."""
+def _locate(path: Path) -> Path:
+    """The file itself, or the one in a folder."""
     if path.is_dir():
         for name in (FILE_NAME, "test-results.json", "submission.zip"):
             if (path / name).is_file():
@@ -276,22 +294,24 @@ def _gather(
 
 
 def _image(
-    row: dict, found: list[dict], classes: int | None, path: Path
+    row: dict, entries: list[dict], classes: int | None, path: Path
 ) -> ImagePredictions:
     size = (int(row["height"]), int(row["width"]))
-    labels = np.array([a["category_id"] for a in found], np.int64) - 1
-    scores = np.array([a["score"] for a in found], np.float64)
-    boxes = np.array([a["bbox"] for a in found], np.float64).reshape(len(found), 4)
+    labels = np.array([a["category_id"] for a in entries], np.int64) - 1
+    scores = np.array([a["score"] for a in entries], np.float64)
+    boxes = np.array([a["bbox"] for a in entries], np.float64).reshape(len(entries), 4)
     boxes[:, 2:] += boxes[:, :2]
     rles = [
         {"size": list(s["size"]), "counts": s["counts"].encode("ascii")}
-        for s in (a["segmentation"] for a in found)
+        for s in (a["segmentation"] for a in entries)
     ]
     image = f"image {row['file_name']!r}"
-    if len(found) and (labels.min() < 0 or (classes and labels.max() >= classes)):
+    if len(entries) and (labels.min() < 0 or (classes and labels.max() >= classes)):
         raise InputError(path, f"{image} has an unknown category", _REMEDY)
     if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
-        raise InputError(path, f"{image} has a score or box that is no number", _REMEDY)
+        raise InputError(
+            path, f"{image} has a score or box that is not finite", _REMEDY
+        )
     if any(tuple(rle["size"]) != size for rle in rles):
         raise InputError(
             path, f"{image} has a mask that is not of its size {size}", _REMEDY
@@ -303,8 +323,3 @@ def _image(
     return ImagePredictions(
         int(row["id"]), str(row["file_name"]), size, labels, scores, boxes, rles
     )
-
-
-def _xywh(box: Sequence[float]) -> list[float]:
-    x1, y1, x2, y2 = box
-    return [x1, y1, x2 - x1, y2 - y1]

@@ -12,8 +12,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from custom.errors import InputError
+from custom.evaluation.predictions import ImagePredictions
 from custom.io.atomic import write_atomically
-from custom.structures.rle import as_rles, to_json
 
 
 @METRICS.register_module()
@@ -38,32 +38,13 @@ class Submission(BaseMetric):
         self.out_dir, self.file_name = Path(out_dir), file_name
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
-        """Keep the entries of a batch."""
-        for sample in data_samples:
-            pred = sample["pred_instances"]
-            boxes = pred["bboxes"].cpu().double()
-            boxes[:, 2:] -= boxes[:, :2]
-            self.results.append(
-                [
-                    {
-                        "image_id": int(sample["img_id"]),
-                        "bbox": [round(v, 2) for v in box],
-                        "score": score,
-                        "category_id": label + 1,
-                        "segmentation": to_json(rle),
-                    }
-                    for box, score, label, rle in zip(
-                        boxes.tolist(),
-                        pred["scores"].cpu().tolist(),
-                        pred["labels"].cpu().tolist(),
-                        as_rles(pred["masks"]),
-                        strict=True,
-                    )
-                ]
-            )
+        """Keep the entries of a batch, one list for each image."""
+        self.results += [
+            ImagePredictions.from_sample(sample).entries() for sample in data_samples
+        ]
 
     def compute_metrics(self, results: list[list[dict]]) -> dict[str, float]:
-        """Write the files; the figures are the numbers of images and detections."""
+        """Write the files; the metrics are the numbers of images and detections."""
         entries = [entry for image in results for entry in image]
         path = write_submission(entries, self.out_dir, self.file_name)
         print_log(f"Submission of {len(results)} images written: {path}", "current")
@@ -73,15 +54,15 @@ class Submission(BaseMetric):
 def write_submission(
     entries: Sequence[dict], out_dir: str | Path, file_name: str = "test-results.json"
 ) -> Path:
-    """Write both files atomically; returns the path of the zip.
+    """Write both files atomically and return the path of the zip.
 
     Args:
         entries: The list that becomes the JSON file.
-        out_dir: Existing files of the two names are not overwritten.
+        out_dir: Folder of the two files.
         file_name: Of the JSON file.
 
     Raises:
-        InputError: ``out_dir`` holds a submission already, or cannot be written.
+        InputError: ``out_dir`` holds a submission already.
     """
     out_dir = Path(out_dir)
     targets = out_dir / file_name, out_dir / "submission.zip"

@@ -14,7 +14,6 @@ from mmengine.structures import InstanceData
 
 from custom.errors import InputError
 from custom.evaluation import PredictionDump, Predictions, read_predictions
-from custom.evaluation.cell_coco_metric import average_precision
 from custom.evaluation.submission import write_submission
 from tests.dense_masks import seeds
 from tests.prediction_data import CLASSES, SIZE, make_scene
@@ -33,15 +32,10 @@ def assert_equal(a: Predictions, b: Predictions) -> None:
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds)
 def test_file_gives_back_every_bit(seed, tmp_path_factory):
-    predictions, truth = make_scene(seed)
+    predictions, _ = make_scene(seed)
     path = tmp_path_factory.mktemp("run") / "predictions.json"
     predictions.save(path)
-    found = read_predictions(path)
-    assert_equal(found, predictions)
-    for iou_type in ("bbox", "segm"):
-        assert average_precision(
-            found.results(truth), CLASSES, iou_type, 100
-        ) == average_precision(predictions.results(truth), CLASSES, iou_type, 100)
+    assert_equal(read_predictions(path), predictions)
 
 
 def test_dump_writes_what_the_model_gave(tmp_path):
@@ -116,12 +110,6 @@ def test_failing_write_leaves_nothing(tmp_path):
     with pytest.raises(TypeError):
         predictions.save(tmp_path / "predictions.json")
     assert not list(tmp_path.iterdir())
-
-
-def test_ground_truth_of_other_images_is_refused():
-    predictions, truth = make_scene(0)
-    with pytest.raises(InputError, match="image2 is in one of them only"):
-        predictions.results(truth[:2])
 
 
 def damage(data: dict, kind: str) -> object:

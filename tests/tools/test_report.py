@@ -23,15 +23,19 @@ from custom.errors import InputError
 from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
 from custom.transforms.loading import read_label_masks
-from custom.workbench.report import chart, render, write_page
+from custom.workbench.analysis.analysis import compare
+from custom.workbench.report import chart, pages, render, write_page
+from custom.workbench.report.pages import analyse_run, report_page
+from custom.workbench.report.run import read_run
 from tests.browser import browser, complaints, prefer, requests
-from tools.report import analyse_run, comparison_page, read_run, run_page
 
 TOOL = "tools/report.py"
 DEMO = "configs/demo/maskrcnn_r18-slim.py"
 
 
-def imagine(root: Path, names: tuple[str, ...], path: Path, shift: int) -> None:
+def imagine(
+    root: Path, names: tuple[str, ...], path: Path, shift: int, classes: tuple | None
+) -> None:
     """Write predictions that are the ground truth, moved, with every kind of error."""
     init_default_scope("mmdet")
     split = Split("own", "own", 0, (), names)
@@ -43,7 +47,9 @@ def imagine(root: Path, names: tuple[str, ...], path: Path, shift: int) -> None:
         subset="val",
         pipeline=[],
         test_mode=True,
+        metainfo=classes and {"classes": classes},
     )
+    count = len(dataset.metainfo["classes"])
     images = []
     for i in range(len(dataset)):
         entry = dataset.get_data_info(i)
@@ -52,7 +58,7 @@ def imagine(root: Path, names: tuple[str, ...], path: Path, shift: int) -> None:
         masks = masks.translate(size, shift)
         labels = labels.copy()
         kept = np.arange(len(labels)) % 5 != 1  # these are missed
-        labels[::7] = (labels[::7] + 1) % 4  # these are of another class
+        labels[::7] = (labels[::7] + 1) % count  # these are of another class
         images.append(
             ImagePredictions(
                 entry["img_id"],
@@ -76,6 +82,7 @@ def make_run(
     shift: int | None = 1,
     lr: float = 1e-3,
     command: str = DEMO,
+    classes: tuple[str, ...] | None = None,
 ) -> Path:
     """A run folder without the hours of training.
 
@@ -87,10 +94,14 @@ def make_run(
         shift: Pixels by which the predictions are off; None for no predictions.
         lr: Learning rate in its config.
         command: The config in its command line.
+        classes: Of its data, if not those of the config.
     """
     cfg = Config.fromfile(repo / DEMO)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.data_root = str(root)
+        if classes:
+            loader.dataset.metainfo = {"classes": classes}
+    cfg.test_dataloader = cfg.val_dataloader
     cfg.optim_wrapper.optimizer.lr = lr
     logs = folder / "20260101_000000" / "vis_data"
     logs.mkdir(parents=True)
@@ -118,7 +129,7 @@ def make_run(
     if shift is not None:
         tested = folder / "20260102_000000"
         tested.mkdir()
-        imagine(root, split.val, tested / "predictions.json", shift)
+        imagine(root, split.val, tested / "predictions.json", shift, classes)
     return folder
 
 
@@ -147,7 +158,7 @@ def gallery_data(page: str) -> dict:
 @pytest.fixture(scope="module")
 def page(tiny_run) -> str:
     """The page of ``tiny_run``."""
-    return run_page(read_run(tiny_run, "first", None), 40)
+    return report_page([read_run(tiny_run, "first", None)], 40)
 
 
 def test_page_shows_settings_origin_and_every_cell(page, tiny_run, split):
@@ -156,23 +167,72 @@ def test_page_shows_settings_origin_and_every_cell(page, tiny_run, split):
     predictions = json.loads(next(tiny_run.glob("*/predictions.json")).read_text())
     sure = [a for a in predictions["annotations"] if a["score"] >= 0.5]
     shown = [p for image in data["images"] for p in image["runs"][0]["predictions"]]
-    assert len(shown) == len(sure) > 5
+    assert len([p for p in shown if p[1] >= 0.5]) == len(sure) > 5
+    assert len(shown) == len(predictions["annotations"])  # the slider shows the rest
     truths = [t for image in data["images"] for t in image["runs"][0]["truth"]]
     kinds = {data["outcomes"][outcome] for outcome, _ in truths}
     assert {"true", "missed", "wrong class"} <= kinds
     for label, score, iou, outcome, path in shown:
-        assert 0 <= label < 4 and 0.5 <= score <= 1 and path.startswith("M")
+        assert 0 <= label < 4 and 0.05 <= score <= 1 and path.startswith("M")
         assert data["outcomes"][outcome] != "true" or iou >= 0.5
+        assert (data["outcomes"][outcome] == "low score") == (score < 0.5)
     assert "ResNet-18" in page and "0123456789abcdef" in page
     assert "3 images of patients unknown" in page
 
 
-def test_figures_of_the_page_are_those_of_the_analysis(page, tiny_run):
-    _, found = analyse_run(read_run(tiny_run, "first", None))
+def test_metrics_of_the_page_are_those_of_the_analysis(page, tiny_run):
+    _, analysis = analyse_run(read_run(tiny_run, "first", None))
     for key in ("AP50", "PQ", "AJI", "F1"):
-        assert f"<span>{key}</span><b>{found.figures[key]:.3f}</b>" in page
-        low = found.intervals["images"][key].low
-        assert f"<small>{low:.2f} to " in page
+        assert f"<span>{key}</span><b>{analysis.metrics[key]:.3f}</b>" in page
+    # Three images are too few for an interval, and the page says so.
+    assert (
+        "F1"
+        in re.findall(
+            r"No interval of ([^:]*): 3 independent groups; an interval needs 5", page
+        )[0]
+    )
+
+
+def rescore(run: Path, function) -> None:
+    """Change the scores of a run's predictions."""
+    (path,) = run.glob("*/predictions.json")
+    data = json.loads(path.read_text())
+    for row in data["annotations"]:
+        row["score"] = function(row["score"])
+    path.write_text(json.dumps(data))
+
+
+def test_a_short_run_says_which_score_it_reached(repo, tiny_root, split, tmp_path):
+    """Nothing reaches the threshold: the page has a sentence, and the slider starts
+    where there is something to see."""
+    run = make_run(tmp_path / "short", repo, tiny_root, split)
+    rescore(run, lambda score: score / 4)
+    page = report_page([read_run(run, "short", None)], 40)
+    assert "No prediction reaches the score 0.5: the highest score is 0.25." in page
+    (start,) = re.findall(r'id="least-score"[^>]* value="([\d.]+)"', page)
+    shown = [
+        p for i in gallery_data(page)["images"] for p in i["runs"][0]["predictions"]
+    ]
+    assert sum(p[1] >= float(start) for p in shown) > 5
+    lower = report_page([read_run(run, "short", None)], 40, score_thr=0.1)
+    assert "No prediction" not in lower
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_report_of_any_number_of_classes(count, repo, tiny_copy, tmp_path):
+    classes = tuple(f"kind{k}" for k in range(1, count + 1))
+    for image in (tiny_copy / "train").iterdir():
+        for k in range(1, 5):
+            path = image / f"class{k}.tif"
+            if path.exists() and k <= count:
+                path.rename(image / f"kind{k}.tif")
+            path.unlink(missing_ok=True)
+    names = sorted(path.name for path in (tiny_copy / "train").iterdir())
+    split = Split("tiny", "random", 0, tuple(names[:3]), tuple(names[3:]))
+    run = make_run(tmp_path / "run", repo, tiny_copy, split, classes=classes)
+    page = report_page([read_run(run, "run", None)], 40)
+    assert all(f">{name}</th>" in page for name in classes)
+    assert f'data-hide="c{count - 1}"' in page
 
 
 def test_page_asks_for_nothing(page):
@@ -249,6 +309,26 @@ def test_names_cannot_break_the_page(run_tool, repo, tiny_root, split, tmp_path)
     assert json.loads(figure)["layout"]["title"]["text"] == title
 
 
+def test_comparison_corrects_the_p_values_of_the_page(repo, tiny_root, tmp_path):
+    """Six images: the second run is worse on all of them."""
+    names = sorted(path.name for path in (tiny_root / "train").iterdir())
+    split = Split("six", "own", 0, (), tuple(names))
+    runs = [
+        read_run(make_run(tmp_path / n, repo, tiny_root, split, shift), n, None)
+        for n, shift in (("near", 1), ("far", 4))
+    ]
+    (row,) = pages._pairs({r.name: analyse_run(r)[1] for r in runs})
+    differences = compare(*(analyse_run(r)[1] for r in runs))
+    raw = np.array([d.p for d in differences.values()])
+    known = ~np.isnan(raw)
+    shown = [r[-1] for r in row["rows"]]
+    smallest = raw[known].min() * known.sum()
+    assert min(float(p) for p in shown if p != "–") == pytest.approx(
+        min(1, smallest), abs=5e-4
+    )
+    assert f"corrected for the {known.sum()} tests" in row["about"]
+
+
 def test_comparison_shows_differences_and_both_runs(
     run_tool, tiny_run, other_run, tmp_path
 ):
@@ -293,20 +373,21 @@ def test_few_of_many_images_are_the_worst_and_the_best():
     from custom.workbench.report.gallery import choose
 
     def run(values):
-        images = [SimpleNamespace(figures={"AP50": value}) for value in values]
+        images = [SimpleNamespace(metrics={"AP50": value}) for value in values]
         return SimpleNamespace(images=images)
 
-    values = [0.5, None, 0.1, 0.9, 0.3, 0.7]
+    nan = float("nan")
+    values = [0.5, nan, 0.1, 0.9, 0.3, 0.7]
     assert choose([run(values)], 6) == [2, 4, 0, 5, 3, 1]
     assert choose([run(values)], 3) == [2, 4, 1]
-    assert choose([run(values), run([0.5, None, 0.9, 0.1, 0.3, 0.7])], 2) == [4, 1]
+    assert choose([run(values), run([0.5, nan, 0.9, 0.1, 0.3, 0.7])], 2) == [4, 1]
 
 
 # --- in a browser ---
 
 
 @pytest.fixture(scope="module")
-def pages(repo, tmp_path_factory, shared_data) -> dict[str, Path]:
+def real_pages(repo, tmp_path_factory, shared_data) -> dict[str, Path]:
     """Pages of two runs on real regions, and of one alone."""
     root = shared_data / "hw3"
     folder = tmp_path_factory.mktemp("real")
@@ -318,8 +399,8 @@ def pages(repo, tmp_path_factory, shared_data) -> dict[str, Path]:
     ]
     first, second = (read_run(path, path.name, None) for path in runs)
     found = {"run": folder / "run.html", "comparison": folder / "comparison.html"}
-    write_page(run_page(first, 40), found["run"])
-    write_page(comparison_page([first, second], 40), found["comparison"])
+    write_page(report_page([first], 40), found["run"])
+    write_page(report_page([first, second], 40), found["comparison"])
     return found
 
 
@@ -366,9 +447,9 @@ def view_box(stage: WebElement) -> list[float]:
 
 
 @pytest.mark.slow
-def test_page_works_in_a_browser(pages, chrome):
+def test_page_works_in_a_browser(real_pages, chrome):
     prefer(chrome, "light")
-    chrome.get(pages["run"].as_uri())
+    chrome.get(real_pages["run"].as_uri())
     stage = first_stage(chrome)
 
     # toggles, by pointer and by keyboard
@@ -434,11 +515,11 @@ def test_page_works_in_a_browser(pages, chrome):
     assert any(re.search(r"\d\.\d", text) for text in texts), texts
 
     assert complaints(chrome) == []
-    assert requests(chrome) == [pages["run"].as_uri()]
+    assert requests(chrome) == [real_pages["run"].as_uri()]
 
 
 @pytest.mark.slow
-def test_light_dark_and_paper(pages, chrome):
+def test_light_dark_and_paper(real_pages, chrome):
     def paper() -> int:
         colour = chrome.execute_script(
             "return getComputedStyle(document.body).backgroundColor"
@@ -451,7 +532,7 @@ def test_light_dark_and_paper(pages, chrome):
         )
 
     prefer(chrome, "dark")
-    chrome.get(pages["run"].as_uri())
+    chrome.get(real_pages["run"].as_uri())
     assert paper() < 150
     on_dark = ink_of_charts()
     prefer(chrome, "light")
@@ -466,8 +547,8 @@ def test_light_dark_and_paper(pages, chrome):
 
 
 @pytest.mark.slow
-def test_comparison_zooms_both_runs_alike(pages, chrome):
-    chrome.get(pages["comparison"].as_uri())
+def test_comparison_zooms_both_runs_alike(real_pages, chrome):
+    chrome.get(real_pages["comparison"].as_uri())
     first_stage(chrome)
     card = chrome.find_element("css selector", ".card")
     stages = card.find_elements("css selector", ".stage")
@@ -484,4 +565,4 @@ def test_comparison_zooms_both_runs_alike(pages, chrome):
         == sorted(names)
     )
     assert complaints(chrome) == []
-    assert requests(chrome) == [pages["comparison"].as_uri()]
+    assert requests(chrome) == [real_pages["comparison"].as_uri()]

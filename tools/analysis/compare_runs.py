@@ -24,7 +24,7 @@ from mmengine.config import Config
 
 from custom.engine.runs import config_of_run, read_config
 from custom.errors import run_tool
-from custom.workbench.report.scalars import read_scalars
+from custom.workbench.report.run import read_scalars
 
 AP, AP50 = "coco/segm_mAP", "coco/segm_mAP_50"
 # The parts of a config that decide the result; others repeat them or name folders.

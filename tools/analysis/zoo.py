@@ -28,6 +28,14 @@ from tqdm import tqdm
 from custom.engine.guards import count_parameters
 from custom.errors import run_tool
 from custom.io.atomic import write_atomically
+from custom.workbench.report.settings import (
+    anchors,
+    backbone,
+    heads,
+    neck,
+    optimiser,
+    schedule,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -141,105 +149,6 @@ def parents(path: Path) -> str:
             names = (b.split("_base_/")[-1].removeprefix("./") for b in bases)
             return ", ".join(name.removesuffix(".py") for name in names)
     return "-"
-
-
-def number(value: float) -> str:
-    """A number as a config would have it: 1e-4, 0.005, 4."""
-    return f"{value:g}".replace("e-0", "e-")
-
-
-def backbone(cfg: ConfigDict) -> str:
-    """Type, depth, width and what is frozen."""
-    depth = {18: "-18", 34: "-34", 50: "-50", 101: "-101", 152: "-152"}
-    name = cfg.type + depth.get(cfg.get("depth"), "")
-    if cfg.type == "ConvNeXt" and "channels" not in cfg:
-        name += "-B"
-    elif cfg.type == "EfficientNetV2" and "stages" not in cfg:
-        name += "-M"
-    if "groups" in cfg:
-        name += f" {cfg.groups}x{cfg.base_width}d"
-    if cfg.get("use_grn"):
-        name += " V2"
-    if cfg.get("style") == "caffe":
-        name += " (caffe)"
-    stages = len(cfg.get("out_indices", ()))
-    if 2 in cfg.get("dilations", ()):
-        name += ", dilated C5"
-    elif stages == 1:
-        name += f", C{cfg.num_stages + 1}"
-    if cfg.get("in_channels", 3) == 1:
-        name += ", gray"
-    frozen = cfg.get("frozen_stages", -1)
-    if frozen >= 0:
-        name += ", stem frozen" if frozen == 0 else f", {frozen} frozen"
-    return name
-
-
-def neck(cfg: ConfigDict | None) -> str:
-    """Type, channels, levels."""
-    if cfg is None:
-        return "-"
-    norm = f", {cfg.norm_cfg.type}" if cfg.get("norm_cfg") else ""
-    return f"{cfg.type} {cfg.out_channels}, {cfg.num_outs} levels{norm}"
-
-
-def heads(model: ConfigDict) -> str:
-    """RPN, box head and mask head; of a cascade the first of each."""
-    roi = model.roi_head
-    boxes, masks, extractors = (
-        value if isinstance(value, (list, tuple)) else [value]
-        for value in (roi.bbox_head, roi.mask_head, roi.bbox_roi_extractor)
-    )
-    box = boxes[0].type.removesuffix("BBoxHead") or "linear"
-    box = f"C5 + {box}" if roi.get("shared_head") else box
-    stages = f"{len(boxes)}x " if len(boxes) > 1 else ""
-    levels = len(extractors[0].featmap_strides)
-    parts = [
-        f"RPN {model.rpn_head.get('num_convs', 1)} conv",
-        f"box {stages}{box} from {levels} level{'s' if levels > 1 else ''}",
-        f"mask {masks[0].get('num_convs', 4)} conv",
-    ]
-    if any("norm_cfg" in head for head in (boxes[0], masks[0])):
-        parts.append("BN")
-    return ", ".join(parts)
-
-
-def anchors(cfg: ConfigDict) -> str:
-    """Sides of the square anchors, the numbers of sizes and of ratios."""
-    sides = sorted(scale * stride for stride in cfg.strides for scale in cfg.scales)
-    parts = [f"{number(sides[0])}...{number(sides[-1])}"]
-    if len(cfg.scales) > 1:
-        parts.append(f"{len(cfg.scales)} sizes")
-    parts.append(f"{len(cfg.ratios)} ratio{'s' if len(cfg.ratios) > 1 else ''}")
-    return ", ".join(parts)
-
-
-def optimiser(wrapper: ConfigDict) -> str:
-    """Type, rate, weight decay and clipping."""
-    cfg = wrapper.optimizer
-    text = f"{cfg.type} {number(cfg.lr)}, decay {number(cfg.get('weight_decay', 0))}"
-    if wrapper.get("clip_grad"):
-        text += f", clip {number(wrapper.clip_grad.max_norm)}"
-    return text
-
-
-def schedule(cfg: Config) -> str:
-    """Length, and the schedulers in their order."""
-    loop = cfg.train_cfg
-    length = (
-        f"{loop.max_epochs} epochs"
-        if "max_epochs" in loop
-        else f"{loop.max_iters} iters"
-    )
-    names = {
-        "LinearLR": "warm-up",
-        "CosineAnnealingLR": "cosine",
-        "MultiStepLR": "steps",
-        "StepLR": "steps",
-    }
-    kinds = [names.get(s.type, s.type) for s in cfg.param_scheduler or []]
-    stops = any(hook.type == "EarlyStoppingHook" for hook in cfg.custom_hooks)
-    return ", ".join([length, *(kinds or ["constant"]), *(["early stop"] * stops)])
 
 
 def train_size(pipeline: Iterable[ConfigDict]) -> tuple[int, int]:

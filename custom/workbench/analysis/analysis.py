@@ -1,9 +1,9 @@
-"""The analysis of a run: every figure and every error, ready for a report."""
+"""Every metric and every error of a run, as a report shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -11,52 +11,37 @@ from tqdm import tqdm
 
 from custom.errors import InputError
 from custom.evaluation.cell_coco_metric import average_precision
-from custom.evaluation.detection import (
-    centroid_counts,
-    centroid_figures,
-    count_errors,
-    detection_counts,
+from custom.evaluation.matching import IOU_THR, ImageMatch, ImageResult, match_image
+from custom.evaluation.panoptic import (
+    aji_plus,
+    dice,
+    mean_of_defined,
+    panoptic_quality,
     precision_recall_f1,
 )
-from custom.evaluation.matching import IOU_THR, ImageMatch, match_image
-from custom.evaluation.panoptic import aji, aji_plus, dice, panoptic_quality, pq_counts
 from custom.workbench.analysis.breakdown import (
     calibrate,
     confusion,
     neighbours,
     recall_in_bins,
 )
-from custom.workbench.analysis.image_result import ImageResult
 from custom.workbench.analysis.outcomes import (
     CELL_OUTCOMES,
     PREDICTION_OUTCOMES,
     Outcomes,
     find_outcomes,
 )
-from custom.workbench.analysis.resampling import (
-    RECALLS,
-    Sample,
-    bootstrap_weights,
-    exchanges,
-    interval,
-    mean_of_known,
-    p_value,
-    units_of,
+from custom.workbench.analysis.published import (
+    centroid_counts,
+    centroid_scores,
+    count_errors,
+    panoptic_scores,
 )
+from custom.workbench.analysis.sample import RECALLS, Sample, estimates
+from custom.workbench.analysis.statistics import Estimate
 
 _SIZES = (0, 8, 12, 16, 24, 32, 48, 64, 96)  # px, the root of the area
 _CROWD = (0, 1, 2, 3, 4, 5)
-# Resampling fewer patients says nothing.
-_FEWEST_PATIENTS = 5
-
-
-@dataclass
-class Interval:
-    """A figure and its bootstrap interval; None where it is not defined."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass
@@ -64,113 +49,98 @@ class Curve:
     """Precision over recall of one class at mask IoU 0.5, as COCO computes it.
 
     Attributes:
-        recall: 101 values, 0 to 1.
-        precision: 101 values, the interpolated precision at that recall.
-        score: 101 values, the score threshold that reaches that recall, None where
-            none does.
-        ap50: Mean of ``precision``; None without cells of the class.
+        recall: (101,) 0 to 1.
+        precision: (101,) the interpolated precision at that recall.
+        score: (101,) the score threshold that reaches that recall, NaN where none does.
+        ap50: Mean of ``precision``; NaN without cells of the class.
         best_f1: The largest F1 that any score threshold gives.
         best_score: That threshold.
     """
 
-    recall: list[float]
-    precision: list[float]
-    score: list[float | None]
-    ap50: float | None
-    best_f1: float | None
-    best_score: float | None
+    recall: np.ndarray
+    precision: np.ndarray
+    score: np.ndarray
+    ap50: float
+    best_f1: float
+    best_score: float
 
 
 @dataclass
 class Calibration:
-    """Scores against the share of predictions that are true, see ``calibration``.
+    """Scores against the share of true predictions; B bins, NaN in empty ones.
 
     Attributes:
-        edges: B + 1 bounds of the score bins.
-        counts: B numbers of predictions.
-        score: B mean scores, None for an empty bin.
-        precision: B shares of true predictions, None for an empty bin.
+        counts: (B,) predictions.
+        score: (B,) mean score.
+        precision: (B,) share of true predictions.
         ece: Expected calibration error.
     """
 
-    edges: list[float]
-    counts: list[int]
-    score: list[float | None]
-    precision: list[float | None]
-    ece: float | None
+    counts: np.ndarray
+    score: np.ndarray
+    precision: np.ndarray
+    ece: float
 
 
 @dataclass
 class RecallBins:
-    """Recall of the cells of each kind.
+    """Recall of groups of cells.
 
     Attributes:
-        names: What the cells of a bin have in common, for example ``'16-24 px'``.
+        names: The cells of each bin, for example ``'16-24 px'``.
         counts: Cells of each bin.
-        recall: Share of them that was found (outcome true), None for an empty bin.
+        recall: Share of them with the outcome true, NaN for an empty bin.
     """
 
     names: list[str]
-    counts: list[int]
-    recall: list[float | None]
+    counts: np.ndarray
+    recall: np.ndarray
 
 
 @dataclass
 class ImageAnalysis:
-    """Figures of one image and what became of each of its cells and predictions.
+    """Metrics and outcomes of one image.
 
     Attributes:
         name: The image's name.
-        patient: Its patient, None where not known.
         size: (H, W) in pixels.
-        figures: ``AP50, PQ, AJI, AJI_plus, Dice, precision, recall, F1, cells,
-            predictions``; the first is the mean over the classes that the image has,
-            PQ is that of all classes together (each match needs the right class).
-        cell_outcomes: One of
-            ``custom.workbench.analysis.outcomes.CELL_OUTCOMES`` for each of the
-            G cells, in the order of ``ImageResult.gt``.
-        cell_partners: For each cell the prediction that its outcome is about (its
-            match, or the one that overlaps it most), -1 for none.
-        prediction_outcomes: One of ``PREDICTION_OUTCOMES`` for each of the P
-            predictions, in the order of ``ImageResult.rles``; those below the score
-            threshold are ``'low score'``.
-        prediction_partners: For each prediction the cell that its outcome is about,
-            -1 for none.
+        metrics: ``AP50, PQ, AJI, AJI_plus, Dice, precision, recall, F1, cells,
+            predictions``; AP50 is the mean over the classes that the image has, PQ
+            that of all classes together (each match needs the right class).
+        outcomes: Of its cells, in the order of ``ImageResult.gt``, and its predictions.
+        max_score: Score of its most confident prediction, -1 without any.
     """
 
     name: str
-    patient: str | None
     size: tuple[int, int]
-    figures: dict[str, float | None]
-    cell_outcomes: list[str]
-    cell_partners: list[int]
-    prediction_outcomes: list[str]
-    prediction_partners: list[int]
+    metrics: dict[str, float]
+    outcomes: Outcomes
+    max_score: float
 
 
 @dataclass
 class Analysis:
     """The analysis of a run on a set of images. See docs/metrics.md for definitions.
 
+    A metric that is not defined is NaN.
+
     Attributes:
         classes: Names of the classes.
-        settings: ``score_thr, iou_thr, max_dets, resamples, seed, images, patients``
-            (None where not known).
-        coco: ``{'bbox': {...}, 'segm': {...}}``, the figures of ``average_precision``.
-        figures: Of all classes: ``AP, AP50, AP75`` (masks), ``precision, recall, F1``
+        settings: ``score_thr, iou_thr, max_dets``.
+        groups: The group of each image, over which the intervals are.
+        unit: What a group is: ``'patient'`` or ``'image'``.
+        metrics: Of all classes: ``AP, AP50, AP75`` (masks), ``precision, recall, F1``
             (all classes together), ``PQ, DQ, SQ`` (pooled over images, mean over
-            classes: mPQ+), ``PQ_image`` (mean over images, then classes: mPQ),
-            ``PQ_binary`` (without classes, mean over images: bPQ), ``AJI, AJI_plus,
-            Dice`` (without classes, mean over images), ``F_d`` and ``accuracy`` (of
-            detection by centroid, and of the classes of what was detected),
-            ``count_mae, count_bias, count_r2`` (mean over classes), ``cells,
-            predictions, ECE``.
+            classes: mPQ+), ``mPQ, bPQ, aPQ, aPQ_fp, DSB`` (see :func:`~custom.
+            workbench.analysis.published.panoptic_scores`), ``AJI, AJI_plus, Dice``
+            (without classes, mean over images), ``F_d`` and ``accuracy`` (of detection
+            by centroid, and of the classes of what was detected), ``count_mae,
+            count_bias, count_r2`` (mean over classes), ``cells, predictions, ECE``.
         per_class: For each class ``AP, AP50, AP75, precision, recall, F1, best_F1,
-            best_score, PQ, DQ, SQ, PQ_image, F_c, count_mae, count_bias, count_r2,
-            cells, predictions``.
-        intervals: ``{'images': {figure: Interval}, 'patients': {...}}``, 95 %, for
-            ``AP50, PQ, AJI, F1`` and ``AP50 <class>``, ``PQ <class>``; ``'patients'``
-            only where at least five are known.
+            best_score, PQ, DQ, SQ, F_c, count_mae, count_bias, count_r2, cells,
+            predictions``.
+        intervals: 95 % intervals of ``AP50, PQ, AJI, F1`` and ``AP50 <class>, PQ
+            <class>``, or the reasons why there are none.
         confusion: (C + 1) x (C + 1) counts; rows: class of the cell, columns: class of
             the prediction, last: background.
         cell_outcomes: ``{class: {outcome: count}}``.
@@ -180,15 +150,17 @@ class Analysis:
         recall_by_size: By the root of the area in pixels.
         recall_by_crowding: By the number of neighbours.
         images: One entry for each image, in the order given.
+        sample: The matched images, from which :func:`compare` draws.
     """
 
     classes: list[str]
-    settings: dict[str, float | int | None]
-    coco: dict[str, dict[str, float]]
-    figures: dict[str, float | None]
-    per_class: dict[str, dict[str, float | None]]
-    intervals: dict[str, dict[str, Interval]]
-    confusion: list[list[int]]
+    settings: dict[str, float | int]
+    groups: list[str]
+    unit: str
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    intervals: dict[str, Estimate]
+    confusion: np.ndarray
     cell_outcomes: dict[str, dict[str, int]]
     prediction_outcomes: dict[str, dict[str, int]]
     curves: dict[str, Curve]
@@ -196,48 +168,7 @@ class Analysis:
     recall_by_size: RecallBins
     recall_by_crowding: RecallBins
     images: list[ImageAnalysis]
-    # What a comparison needs; not part of the JSON.
     sample: Sample = field(repr=False)
-
-    def to_dict(self) -> dict:
-        """All of it as JSON takes it: no NaN, no arrays."""
-        data = asdict(replace(self, sample=None))
-        del data["sample"]
-        return data
-
-
-@dataclass
-class Difference:
-    """One figure of two runs on the same images.
-
-    Attributes:
-        first, second: The figure of each run.
-        difference: Second minus first, with the 95 % interval of a paired bootstrap.
-        p_value: Of a permutation test (two-sided): how often exchanging the runs on
-            random images gives a difference as large; None where not defined.
-    """
-
-    first: float | None
-    second: float | None
-    difference: Interval
-    p_value: float | None
-
-
-@dataclass
-class Comparison:
-    """Two runs on the same images.
-
-    Attributes:
-        unit: ``'image'`` or ``'patient'``: what is resampled and exchanged.
-        units: How many there are.
-        differences: ``{figure: Difference}``, the figures of ``Analysis.intervals``.
-        images: ``{name: {figure: second minus first}}``, for ``AP50, PQ, AJI, F1``.
-    """
-
-    unit: str
-    units: int
-    differences: dict[str, Difference]
-    images: dict[str, dict[str, float | None]]
 
 
 def analyse(
@@ -246,72 +177,50 @@ def analyse(
     score_thr: float = 0.5,
     max_dets: int = 1000,
     patient_of: Mapping[str, str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> Analysis:
-    """Compute every figure of a set of images.
+    """Compute every metric of a set of images.
 
     Args:
-        images: See :func:`custom.workbench.analysis.image_result.load_results`.
+        images: See :func:`custom.workbench.analysis.results.load_results`.
         classes: Names of the classes in the order of the labels.
-        score_thr: Predictions from this score on count in all figures that need a
+        score_thr: Predictions from this score on count in all metrics that need a
             decision: all but AP, curves and calibration.
         max_dets: Predictions per image and class that count for AP.
         patient_of: Patient of each image by its name, see
             :func:`custom.datasets.splits.patients_from_names`.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
     """
-    found = [
+    matches = [
         match_image(image, score_thr)
         for image in tqdm(images, desc="match", unit="image", delay=1, leave=False)
     ]
     n_classes = len(classes)
+    sample = Sample.of(matches, n_classes, max_dets)
+    outcomes = [find_outcomes(match) for match in matches]
+    names = [image.name for image in images]
+    groups = names if patient_of is None else [patient_of[name] for name in names]
+    calibration = _calibration(matches)
     rows = [image.coco_row(i) for i, image in enumerate(images, 1)]
-    coco = {
-        kind: average_precision(rows, classes, kind, max_dets)
-        for kind in ("bbox", "segm")
-    }
-    sample = gather(found, n_classes, max_dets)
-    outcomes = [find_outcomes(image) for image in found]
-    patients = None
-    if patient_of is not None:
-        patients = [patient_of[image.name] for image in images]
-    units = {"images": [image.name for image in images]}
-    if patients is not None and len(set(patients)) >= _FEWEST_PATIENTS:
-        units["patients"] = patients
+    coco = average_precision(rows, classes, "segm", max_dets)
     overlap = {
         "AJI": sample.aji,
-        "AJI_plus": np.array([aji_plus(m.segment_table) for m in found]),
-        "Dice": np.array([dice(m) for m in found]),
+        "AJI_plus": np.array([aji_plus(m.segment_table) for m in matches]),
+        "Dice": np.array([dice(m) for m in matches]),
     }
-    figures, per_class = _figures(found, sample, overlap, coco["segm"], classes)
-    calibration = _calibration(found)
-    figures["ECE"] = calibration.ece
+    centroids = centroid_scores(sum(centroid_counts(m, n_classes) for m in matches))
+    metrics = _metrics(matches, sample, coco, centroids)
+    metrics.update({key: mean_of_defined(values) for key, values in overlap.items()})
     return Analysis(
         classes=list(classes),
-        settings={
-            "score_thr": score_thr,
-            "iou_thr": IOU_THR,
-            "max_dets": max_dets,
-            "resamples": resamples,
-            "seed": seed,
-            "images": len(images),
-            "patients": None if patients is None else len(set(patients)),
-        },
-        coco=coco,
-        figures=figures,
-        per_class=per_class,
-        intervals={
-            unit: _intervals(
-                sample, bootstrap_weights(units_of(names), resamples, seed), classes
-            )
-            for unit, names in units.items()
-        },
+        settings={"score_thr": score_thr, "iou_thr": IOU_THR, "max_dets": max_dets},
+        groups=groups,
+        unit="image" if patient_of is None else "patient",
+        metrics={**metrics, "ECE": calibration.ece},
+        per_class=_per_class(sample, coco, centroids[2], classes),
+        intervals=estimates([sample], classes, groups),
         confusion=sum(
-            confusion(o, f.result.gt_labels, f.result.labels, n_classes)
-            for o, f in zip(outcomes, found, strict=True)
-        ).tolist(),
+            confusion(o, image.gt_labels, image.labels, n_classes)
+            for o, image in zip(outcomes, images, strict=True)
+        ),
         cell_outcomes=_count_outcomes(
             CELL_OUTCOMES,
             [o.cells for o in outcomes],
@@ -326,26 +235,23 @@ def analyse(
         ),
         curves={name: _curve(sample, k) for k, name in enumerate(classes)},
         calibration=calibration,
-        **_recall_bins(found, outcomes),
-        images=_images(found, outcomes, sample, overlap, patients),
+        **_recall_bins(matches, outcomes),
+        images=_images(matches, outcomes, sample, overlap),
         sample=sample,
     )
 
 
-def compare(first: Analysis, second: Analysis) -> Comparison:
-    """Compare two analyses of the same images, paired.
+def compare(first: Analysis, second: Analysis) -> dict[str, Estimate]:
+    """Differences of two runs on the same images, second minus first, paired.
 
-    The units are patients where the first knows five or more, else images. Number and
-    seed of the resamples are those of ``first``. The interval is that of a bootstrap
-    which draws the same units for both runs; the test exchanges the runs' results on
-    random units (approximate randomisation, Noreen, 1989), or in all ways where these
-    are few.
+    Returns:
+        The metrics of ``Analysis.intervals`` with intervals and p-values over the
+        groups of ``first``.
 
     Raises:
-        InputError: They are of different images or classes.
+        InputError: The images or the classes differ.
     """
-    names = [image.name for image in first.images]
-    if names != [image.name for image in second.images] or (
+    if [i.name for i in first.images] != [i.name for i in second.images] or (
         first.classes != second.classes
     ):
         raise InputError(
@@ -353,212 +259,95 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
             "the two runs were evaluated on different images or classes",
             "Compare runs of one split",
         )
-    patients = [image.patient for image in first.images]
-    known = None not in patients and len(set(patients)) >= _FEWEST_PATIENTS
-    units = units_of(patients if known else names)
-    resamples, seed = first.settings["resamples"], first.settings["seed"]
-    classes = first.classes
-    weights = bootstrap_weights(units, resamples, seed)
-    drawn = [run.sample.figures(weights, classes) for run in (first, second)]
-    both = Sample.cat(first.sample, second.sample)
-    swap, exhaustive = exchanges(units, resamples, seed)
-    swapped = [
-        both.figures(np.concatenate(parts, axis=1), classes)
-        for parts in ((1 - swap, swap), (swap, 1 - swap))
-    ]
-    every = np.ones((1, len(names)))
-    values = [run.sample.figures(every, classes) for run in (first, second)]
-    differences = {}
-    for key in values[0]:
-        a, b = (float(value[key][0]) for value in values)
-        low, high = interval(drawn[1][key] - drawn[0][key])
-        p = p_value(b - a, swapped[1][key] - swapped[0][key], exhaustive)
-        differences[key] = Difference(
-            _number(a), _number(b), _interval(b - a, low, high), _number(p)
-        )
-    return Comparison(
-        "patient" if known else "image",
-        len(units),
-        differences,
-        {
-            a.name: {
-                key: None
-                if None in (a.figures[key], b.figures[key])
-                else b.figures[key] - a.figures[key]
-                for key in ("AP50", "PQ", "AJI", "F1")
-            }
-            for a, b in zip(first.images, second.images, strict=True)
-        },
-    )
+    return estimates([first.sample, second.sample], first.classes, first.groups)
 
 
-def gather(found: Sequence[ImageMatch], n_classes: int, max_dets: int) -> Sample:
-    """Gather what the figures are made of."""
-    image, label, score, true = [], [], [], []
-    for i, match in enumerate(found):
-        labels, scores = match.result.labels, match.result.scores
-        # COCO takes the best of each class, and drops ignored ones after that.
-        order = np.lexsort((-scores, labels))
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order)) - np.searchsorted(
-            labels[order], labels[order]
-        )
-        keep = (rank < max_dets) & ~match.ignored
-        image.append(np.full(keep.sum(), i))
-        label.append(labels[keep])
-        score.append(scores[keep])
-        true.append(match.match[keep] >= 0)
-    return Sample(
-        *(np.concatenate(part) for part in (image, label, score, true)),
-        np.stack([np.bincount(m.result.gt_labels, minlength=n_classes) for m in found]),
-        np.stack(
-            [
-                pq_counts(
-                    m.segment_table,
-                    m.result.gt_labels,
-                    m.result.labels[m.segment_of],
-                    n_classes,
-                )
-                for m in found
-            ]
-        ),
-        np.stack([detection_counts(m, n_classes) for m in found]),
-        np.array([aji(m.segment_table) for m in found]),
-    )
-
-
-def _figures(
-    found: Sequence[ImageMatch],
+def _metrics(
+    matches: Sequence[ImageMatch],
     sample: Sample,
-    overlap: Mapping[str, np.ndarray],
     coco: Mapping[str, float],
-    classes: Sequence[str],
-) -> tuple[dict[str, float | None], dict[str, dict[str, float | None]]]:
-    """The figures of all classes and of each, see :class:`Analysis`."""
-    n_classes = len(classes)
+    centroids: tuple[float, float, np.ndarray],
+) -> dict[str, float]:
+    """The metrics of all classes, see :class:`Analysis`."""
     pq, dq, sq = panoptic_quality(sample.panoptic.sum(axis=0))
-    # PanNuke's mPQ: an image counts for the classes that it has.
-    per_image = panoptic_quality(sample.panoptic)[0]
-    pq_image = mean_of_known(np.where(sample.cells > 0, per_image, np.nan).T)
-    binary = panoptic_quality(np.stack([_binary_counts(m) for m in found]))[0]
-    f_d, accuracy, f_c = centroid_figures(
-        sum(centroid_counts(m, n_classes) for m in found)
-    )
     predictions = sample.detection[..., :2].sum(axis=-1)
+    pooled = precision_recall_f1(sample.detection.sum(axis=(0, 1)))
     counting = count_errors(sample.cells, predictions)
-    # The three, each of all classes together and of each class.
-    detection = sample.detection.sum(axis=0)
-    pooled = precision_recall_f1(detection.sum(axis=0))
-    single = precision_recall_f1(detection)
-    best = [sample.best_f1(k) for k in range(n_classes)]
-    names = ("precision", "recall", "F1")
-    figures = {
-        "AP": _average_precision(coco["mAP"]),
-        "AP50": _average_precision(coco["mAP_50"]),
-        "AP75": _average_precision(coco["mAP_75"]),
-        **dict(zip(names, pooled, strict=True)),
-        "PQ": mean_of_known(pq),
-        "DQ": mean_of_known(dq),
-        "SQ": mean_of_known(sq),
-        "PQ_image": mean_of_known(pq_image),
-        "PQ_binary": mean_of_known(binary),
-        **{key: mean_of_known(values) for key, values in overlap.items()},
-        "F_d": f_d,
-        "accuracy": accuracy,
-        **{key: mean_of_known(value) for key, value in counting.items()},
+    return {
+        "AP": _or_nan(coco["mAP"]),
+        "AP50": _or_nan(coco["mAP_50"]),
+        "AP75": _or_nan(coco["mAP_75"]),
+        **dict(zip(("precision", "recall", "F1"), map(float, pooled), strict=True)),
+        "PQ": mean_of_defined(pq),
+        "DQ": mean_of_defined(dq),
+        "SQ": mean_of_defined(sq),
+        **panoptic_scores(matches, sample.panoptic),
+        "F_d": centroids[0],
+        "accuracy": centroids[1],
+        **{key: mean_of_defined(value) for key, value in counting.items()},
         "cells": int(sample.cells.sum()),
         "predictions": int(predictions.sum()),
     }
-    per_class = {
-        name: {
-            "AP": _average_precision(coco[f"mAP_{name}"]),
-            "AP50": _average_precision(coco[f"mAP_50_{name}"]),
-            "AP75": _average_precision(coco[f"mAP_75_{name}"]),
-            **{key: value[k] for key, value in zip(names, single, strict=True)},
-            "best_F1": best[k][0],
-            "best_score": best[k][1],
-            "PQ": pq[k],
-            "DQ": dq[k],
-            "SQ": sq[k],
-            "PQ_image": pq_image[k],
-            "F_c": f_c[k],
-            **{key: value[k] for key, value in counting.items()},
-            "cells": int(sample.cells[:, k].sum()),
-            "predictions": int(predictions[:, k].sum()),
-        }
-        for k, name in enumerate(classes)
+
+
+def _per_class(
+    sample: Sample, coco: Mapping[str, float], f_c: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The metrics of each class, see :class:`Analysis`."""
+    predictions = sample.detection[..., :2].sum(axis=-1)
+    rates = precision_recall_f1(sample.detection.sum(axis=0))
+    quality = panoptic_quality(sample.panoptic.sum(axis=0))
+    columns = {
+        **dict(zip(("precision", "recall", "F1"), rates, strict=True)),
+        **dict(zip(("PQ", "DQ", "SQ"), quality, strict=True)),
+        "F_c": f_c,
+        **count_errors(sample.cells, predictions),
+        "cells": sample.cells.sum(axis=0),
+        "predictions": predictions.sum(axis=0),
     }
-    return _numbers(figures), {k: _numbers(v) for k, v in per_class.items()}
-
-
-def _binary_counts(match: ImageMatch) -> np.ndarray:
-    """(4,) as :func:`pq_counts`, without classes."""
-    cells = np.zeros(len(match.result.gt), np.int64)
-    segments = np.zeros(len(match.segments), np.int64)
-    return pq_counts(match.segment_table, cells, segments, 1)[0]
-
-
-def _intervals(
-    sample: Sample, weights: np.ndarray, classes: Sequence[str]
-) -> dict[str, Interval]:
-    """Each figure with its bootstrap interval."""
-    values = sample.figures(np.ones((1, len(sample.cells))), classes)
-    drawn = sample.figures(weights, classes)
-    return {key: _interval(values[key][0], *interval(drawn[key])) for key in values}
+    rows = {}
+    for k, name in enumerate(classes):
+        best_f1, best_score = sample.best_f1(k)
+        rows[name] = {
+            "AP": _or_nan(coco[f"mAP_{name}"]),
+            "AP50": _or_nan(coco[f"mAP_50_{name}"]),
+            "AP75": _or_nan(coco[f"mAP_75_{name}"]),
+            "best_F1": best_f1,
+            "best_score": best_score,
+            **{key: float(values[k]) for key, values in columns.items()},
+        }
+    return rows
 
 
 def _curve(sample: Sample, k: int) -> Curve:
     precision, score = sample.precision_recall(k)
-    best_f1, best_score = sample.best_f1(k)
-    return Curve(
-        RECALLS.tolist(),
-        [_number(v) for v in precision],
-        [_number(v) for v in score],
-        _number(precision.mean()),
-        _number(best_f1),
-        _number(best_score),
-    )
+    return Curve(RECALLS, precision, score, float(precision.mean()), *sample.best_f1(k))
 
 
-def _calibration(found: Sequence[ImageMatch]) -> Calibration:
+def _calibration(matches: Sequence[ImageMatch]) -> Calibration:
     """Of all predictions that are not ignored."""
-    keep = [~m.ignored for m in found]
-    counts, score, share, error = calibrate(
-        np.concatenate([m.result.scores[k] for m, k in zip(found, keep, strict=True)]),
-        np.concatenate([m.match[k] >= 0 for m, k in zip(found, keep, strict=True)]),
-    )
     return Calibration(
-        np.linspace(0, 1, len(counts) + 1).tolist(),
-        counts.tolist(),
-        [_number(v) for v in score],
-        [_number(v) for v in share],
-        _number(error),
+        *calibrate(
+            np.concatenate([m.result.scores[~m.ignored] for m in matches]),
+            np.concatenate([m.match[~m.ignored] >= 0 for m in matches]),
+        )
     )
 
 
 def _recall_bins(
-    found: Sequence[ImageMatch], outcomes: Sequence[Outcomes]
+    matches: Sequence[ImageMatch], outcomes: Sequence[Outcomes]
 ) -> dict[str, RecallBins]:
     """Recall by the root of the area, and by the number of neighbours."""
     true = np.concatenate([o.cells == "true" for o in outcomes])
-    size = np.sqrt(np.concatenate([m.table.gt_areas for m in found]))
-    crowd = np.concatenate([neighbours(m.result.gt) for m in found])
-    names = [f"{a}-{b} px" for a, b in pairwise(_SIZES)]
+    size = np.sqrt(np.concatenate([m.table.gt_areas for m in matches]))
+    crowd = np.concatenate([neighbours(m.result.gt) for m in matches])
+    sizes = [f"{a}-{b} px" for a, b in pairwise(_SIZES)]
+    sizes.append(f"{_SIZES[-1]} px and more")
+    crowds = [*map(str, _CROWD[:-1]), f"{_CROWD[-1]} and more"]
     return {
-        "recall_by_size": _bins(
-            size, true, _SIZES, [*names, f"{_SIZES[-1]} px and more"]
-        ),
-        "recall_by_crowding": _bins(
-            crowd, true, _CROWD, [*map(str, _CROWD[:-1]), f"{_CROWD[-1]} and more"]
-        ),
+        "recall_by_size": RecallBins(sizes, *recall_in_bins(size, true, _SIZES)),
+        "recall_by_crowding": RecallBins(crowds, *recall_in_bins(crowd, true, _CROWD)),
     }
-
-
-def _bins(
-    values: np.ndarray, true: np.ndarray, edges: Sequence[int], names: list[str]
-) -> RecallBins:
-    counts, recall = recall_in_bins(values, true, edges)
-    return RecallBins(names, counts.tolist(), [_number(v) for v in recall])
 
 
 def _count_outcomes(
@@ -576,57 +365,38 @@ def _count_outcomes(
 
 
 def _images(
-    found: Sequence[ImageMatch],
+    matches: Sequence[ImageMatch],
     outcomes: Sequence[Outcomes],
     sample: Sample,
     overlap: Mapping[str, np.ndarray],
-    patients: Sequence[str] | None,
 ) -> list[ImageAnalysis]:
-    ap50 = mean_of_known(sample.ap50(np.eye(len(found))))
+    n_classes = sample.cells.shape[1]
     pq = panoptic_quality(sample.panoptic.sum(axis=1))[0]
-    precision, recall, f1 = precision_recall_f1(sample.detection.sum(axis=1))
-    return [
-        ImageAnalysis(
-            match.result.name,
-            None if patients is None else patients[i],
-            match.result.size,
-            _numbers(
-                {
-                    "AP50": ap50[i],
-                    "PQ": pq[i],
-                    **{key: values[i] for key, values in overlap.items()},
-                    "precision": precision[i],
-                    "recall": recall[i],
-                    "F1": f1[i],
-                    "cells": len(match.result.gt),
-                    "predictions": int(match.used.sum()),
-                }
-            ),
-            outcome.cells.tolist(),
-            outcome.cell_partners.tolist(),
-            outcome.predictions.tolist(),
-            outcome.prediction_partners.tolist(),
+    rates = np.stack(precision_recall_f1(sample.detection.sum(axis=1)), axis=1)
+    analyses = []
+    for i, (match, outcome) in enumerate(zip(matches, outcomes, strict=True)):
+        alone = np.eye(len(matches))[i]
+        ap50 = np.array([sample.ap50(k, alone) for k in range(n_classes)])
+        metrics = {
+            "AP50": mean_of_defined(ap50),
+            "PQ": pq[i],
+            **{key: values[i] for key, values in overlap.items()},
+            **dict(zip(("precision", "recall", "F1"), rates[i], strict=True)),
+            "cells": len(match.result.gt),
+            "predictions": int(match.used.sum()),
+        }
+        analyses.append(
+            ImageAnalysis(
+                match.result.name,
+                match.result.size,
+                {key: float(value) for key, value in metrics.items()},
+                outcome,
+                float(np.append(match.result.scores, -1).max()),
+            )
         )
-        for i, (match, outcome) in enumerate(zip(found, outcomes, strict=True))
-    ]
+    return analyses
 
 
-def _number(value: float) -> float | None:
-    """A number as JSON takes it."""
-    return None if np.isnan(value) else float(value)
-
-
-def _numbers(figures: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {
-        key: value if value is None or isinstance(value, int) else _number(value)
-        for key, value in figures.items()
-    }
-
-
-def _interval(value: float, low: float, high: float) -> Interval:
-    return Interval(_number(value), _number(low), _number(high))
-
-
-def _average_precision(value: float) -> float | None:
-    """COCO's -1 is None here."""
-    return value if value >= 0 else None
+def _or_nan(value: float) -> float:
+    """COCO's -1, not defined, is NaN here."""
+    return value if value >= 0 else float("nan")

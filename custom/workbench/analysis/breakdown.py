@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from custom.structures import LabelMasks
 from custom.structures.rle import run_pixels
 from custom.workbench.analysis.outcomes import Outcomes
 
-# Two cells are neighbours if a pixel of one is so near to a pixel of the other.
+# Pixels between two cells that are neighbours.
 _NEAR = 3
 
 
@@ -97,8 +99,9 @@ def recall_in_bins(
 def neighbours(masks: LabelMasks) -> np.ndarray:
     """How many other cells are within three pixels of each cell, or touch it.
 
-    The distance is Euclidean, from pixel centre to pixel centre. Only pixels at the
-    rim of a cell are compared.
+    The distance is Euclidean, from pixel centre to pixel centre. Within a plane only
+    the pixels at the rims of cells are compared; cells of different planes may lie on
+    top of each other.
 
     Args:
         masks: G masks, each instance once.
@@ -106,36 +109,24 @@ def neighbours(masks: LabelMasks) -> np.ndarray:
     Returns:
         (G,) int64.
     """
-    height, width = masks.height, masks.width
-    wide = height + 2 * _NEAR
-    # Padded, transposed images of instance + 1, as runs go down the columns.
-    planes = []
+    pairs = [np.zeros((0, 2), np.int64)]
+    pixels, owners = [], []
     for owner, start, end in masks.runs():
-        image = np.zeros((width + 2 * _NEAR, wide), np.int32)
-        x, y = np.divmod(run_pixels(start, end), max(height, 1))
-        image[x + _NEAR, y + _NEAR] = np.repeat(owner, end - start) + 1
-        planes.append(image.ravel())
-    reach = np.arange(-_NEAR, _NEAR + 1)
-    offsets = [
-        int(dx * wide + dy)
-        for dx in reach
-        for dy in reach
-        if dx * dx + dy * dy <= _NEAR * _NEAR
-    ]
-    pairs = [np.zeros(0, np.int64)]
-    for image in planes:
-        inside = np.flatnonzero(image)
-        rim = np.zeros(len(inside), bool)
-        for step in (1, -1, wide, -wide):
-            rim |= image[inside + step] != image[inside]
-        rim = inside[rim]
-        for other in planes:
-            # Within another plane cells may also lie on top of this one.
-            source = rim if other is image else inside
-            own = image[source].astype(np.int64)
-            for offset in offsets:
-                near = other[source + offset]
-                found = (near > 0) & (near != own)
-                pairs.append(np.unique(own[found] * (len(masks) + 1) + near[found]))
-    first, _ = np.divmod(np.unique(np.concatenate(pairs)), len(masks) + 1)
-    return np.bincount(first, minlength=len(masks) + 1)[1:]
+        x, y = np.divmod(run_pixels(start, end), max(masks.height, 1))
+        image = np.full((masks.width + 2, masks.height + 2), -1)
+        image[x + 1, y + 1] = cell = np.repeat(owner, end - start)
+        rim = np.zeros(len(cell), bool)
+        for dx, dy in ((0, 1), (2, 1), (1, 0), (1, 2)):
+            rim |= image[x + dx, y + dy] != cell
+        pixels.append(np.stack([x, y], axis=1))
+        owners.append(cell)
+        near = cKDTree(pixels[-1][rim]).query_pairs(_NEAR, output_type="ndarray")
+        pairs.append(cell[rim][near])
+    for a, b in combinations(range(len(pixels)), 2):
+        near = cKDTree(pixels[a]).sparse_distance_matrix(
+            cKDTree(pixels[b]), _NEAR, output_type="ndarray"
+        )
+        pairs.append(np.stack([owners[a][near["i"]], owners[b][near["j"]]], axis=1))
+    pairs = np.sort(np.concatenate(pairs), axis=1)
+    pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    return np.bincount(pairs.ravel(), minlength=len(masks))

@@ -1,4 +1,4 @@
-"""What became of each cell and of each prediction."""
+"""Name what happened to each cell and each prediction: true, missed, split, ..."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from custom.evaluation.iou_table import IoUTable
 from custom.evaluation.matching import IOU_THR, ImageMatch, greedy_match
 
 CELL_OUTCOMES = ("true", "wrong class", "split", "merged", "bad mask", "missed")
@@ -20,7 +21,7 @@ PREDICTION_OUTCOMES = (
     "ignored",
     "low score",
 )
-# TIDE's bounds: from the first on a prediction is taken to mean the cell.
+# TIDE's lower bound: from here on a prediction refers to the cell.
 _BACKGROUND_IOU = 0.1
 _COVERED = 0.5
 
@@ -44,26 +45,25 @@ class Outcomes:
     prediction_partners: np.ndarray
 
 
-def find_outcomes(found: ImageMatch) -> Outcomes:
+def find_outcomes(match: ImageMatch) -> Outcomes:
     """Give every cell and every prediction exactly one outcome.
 
-    The first that applies, for cells in the order of :data:`CELL_OUTCOMES`:
+    The rules are applied in this order, and the first that applies decides. For cells:
 
     * true: matched with a prediction of its class at mask IoU 0.5, see
       :class:`ImageMatch`;
-    * wrong class: likewise, by the predictions and cells that are left, with one of
-      another class;
+    * wrong class: matched in the same way with a prediction of another class, among
+      the cells and predictions that are left;
     * split: two segments or more lie in the cell by more than half of their pixels,
       and together they cover more than half of it;
     * merged: a prediction covers more than half of this cell and of another one;
-    * bad mask: a prediction that is neither true nor of a wrong class has IoU 0.1 or
-      more with it;
+    * bad mask: IoU 0.1 or more with a prediction that is left;
     * missed: the rest.
 
-    For predictions, in this order:
+    For predictions:
 
-    * low score: below the threshold; it takes no part in anything else;
-    * ignored: see :class:`ImageMatch`; likewise;
+    * low score: below the threshold; ignored: see :class:`ImageMatch`. Neither takes
+      part in anything else;
     * true, wrong class: the other half of the cell's outcome;
     * duplicate: IoU 0.5 or more with a cell that is true or of a wrong class;
     * merged: it covers more than half of two cells or more;
@@ -75,69 +75,80 @@ def find_outcomes(found: ImageMatch) -> Outcomes:
     al., ECCV 2020, arXiv:2008.08115, section 2.2) with its thresholds 0.5 and 0.1; a
     bad mask of a wrong class, TIDE's "both", is a bad mask here. Splits and merges are
     those of Caicedo et al., Cytometry A 95, 952 (2019), who count them by coverage.
-    They are asked for before bad masks, which they would be else. A cell that a
-    neighbour's true prediction has swallowed is merged, the prediction stays true.
+    Splits and merges are tested before bad masks; otherwise most of them would count
+    as bad masks. A cell that a neighbour's true prediction covers is merged, and the
+    prediction stays true.
     """
-    table, used = found.table, found.used
-    iou, pair_used = table.iou, used[table.pred]
-    n_cells, n_preds = len(table.gt_areas), len(table.pred_areas)
-    cells = np.full(n_cells, "missed", "<U11")
-    predictions = np.full(n_preds, "false", "<U11")
-    cell_partners, prediction_partners = np.full(n_cells, -1), np.full(n_preds, -1)
+    table, scores = match.table, match.result.scores
+    cells = _Side(len(table.gt_areas), "missed")
+    predictions = _Side(len(table.pred_areas), "false")
+    predictions.set("low score", ~match.confident)
+    predictions.set("ignored", match.confident & match.ignored)
 
-    def pair(match: np.ndarray, outcome: str) -> None:
-        pred = np.flatnonzero(match >= 0)
-        cells[match[pred]] = predictions[pred] = outcome
-        cell_partners[match[pred]], prediction_partners[pred] = pred, match[pred]
+    def pair(partners: np.ndarray, outcome: str) -> None:
+        """Set both sides of (P,) partners, a cell or -1 for each prediction."""
+        pred = np.flatnonzero(partners >= 0)
+        cells.assign(outcome, partners[pred], pred)
+        predictions.assign(outcome, pred, partners[pred])
 
-    pair(np.where(used, found.match, -1), "true")
-    open_pair = (cells[table.gt] == "missed") & (predictions[table.pred] == "false")
-    keep = open_pair & pair_used & (iou >= IOU_THR)
-    pair(greedy_match(table, keep, found.result.scores), "wrong class")
-    done_cell, done_pred = cells != "missed", predictions != "false"
+    pair(np.where(match.used, match.match, -1), "true")
+    near = table.iou >= IOU_THR
+    free = cells.open[table.gt] & predictions.open[table.pred]
+    pair(greedy_match(table, near & free, scores), "wrong class")
 
-    # Partner of what is left: the largest overlap. Pairs come from the smallest IoU
-    # to the largest, so the last one stays.
-    order = np.argsort(iou, kind="stable")
-    order = order[pair_used[order] & (iou[order] >= _BACKGROUND_IOU)]
-    gt, pred = table.gt[order], table.pred[order]
-    of_pred = ~done_pred[pred]
-    predictions[pred[of_pred]] = "bad mask"
-    prediction_partners[pred[of_pred]] = gt[of_pred]
-    of_both = of_pred & ~done_cell[gt]
-    cells[gt[of_both]] = "bad mask"
-    cell_partners[gt[of_both]] = pred[of_both]
+    used = match.used[table.pred]
+    matched_cell = ~cells.open
+    again = used & near & matched_cell[table.gt]
+    merging = used & (table.gt_share > _COVERED)
+    counts = np.bincount(table.pred[merging], minlength=len(scores))
+    merging &= counts[table.pred] >= 2
+    parts, split = _split_parts(match, cells.open)
+    split_cells, split_preds = parts.gt[split], match.segment_of[parts.pred[split]]
+    # By IoU: where several pairs are of one cell or prediction, the largest decides.
+    order = np.argsort(table.iou, kind="stable")
+    bad = order[(used & (table.iou >= _BACKGROUND_IOU))[order]]
+    bad_of_cell = bad[predictions.open[table.pred[bad]]]
 
-    # From here on a later rule goes before an earlier one.
-    covered = pair_used & (table.gt_share > _COVERED)
-    count = np.bincount(table.pred[covered], minlength=n_preds)
-    merging = covered & (count[table.pred] >= 2)
-    gt, pred = table.gt[merging], table.pred[merging]
-    of_cell = ~done_cell[gt]
-    cells[gt[of_cell]], cell_partners[gt[of_cell]] = "merged", pred[of_cell]
+    cells.assign("split", split_cells, split_preds)
+    cells.assign("merged", table.gt[merging], table.pred[merging])
+    cells.assign("bad mask", table.gt[bad_of_cell], table.pred[bad_of_cell])
+    predictions.assign("duplicate", table.pred[again], table.gt[again])
+    predictions.assign("merged", table.pred[merging], table.gt[merging])
+    predictions.assign("split", split_preds, split_cells)
+    predictions.assign("bad mask", table.pred[bad], table.gt[bad])
+    return Outcomes(
+        cells.outcomes, cells.partners, predictions.outcomes, predictions.partners
+    )
 
-    parts = found.segment_table
-    part = parts.pred_share > _COVERED
-    count = np.bincount(parts.gt[part], minlength=n_cells)
-    cover = np.bincount(parts.gt[part], parts.pixels[part], n_cells)
-    is_split = ~done_cell & (count >= 2) & (cover > _COVERED * parts.gt_areas)
-    cells[is_split] = "split"
-    part &= is_split[parts.gt]
-    split_gt, split_pred = parts.gt[part], found.segment_of[parts.pred[part]]
-    cell_partners[split_gt] = split_pred
-    of_pred = ~done_pred[split_pred]
-    predictions[split_pred[of_pred]] = "split"
-    prediction_partners[split_pred[of_pred]] = split_gt[of_pred]
 
-    of_pred = ~done_pred[pred]
-    predictions[pred[of_pred]] = "merged"
-    prediction_partners[pred[of_pred]] = gt[of_pred]
+class _Side:
+    """The cells or the predictions of an image: outcomes are set once."""
 
-    again = pair_used & (iou >= IOU_THR) & done_cell[table.gt]
-    again &= ~done_pred[table.pred]
-    predictions[table.pred[again]] = "duplicate"
-    prediction_partners[table.pred[again]] = table.gt[again]
+    def __init__(self, count: int, rest: str) -> None:
+        self.outcomes = np.full(count, rest, "<U11")
+        self.partners = np.full(count, -1)
+        self.open = np.ones(count, bool)
 
-    predictions[found.ignored] = "ignored"
-    predictions[~found.confident] = "low score"
-    return Outcomes(cells, cell_partners, predictions, prediction_partners)
+    def set(self, outcome: str, which: np.ndarray) -> None:
+        """Set (count,) bool members without a partner."""
+        self.outcomes[which], self.open[which] = outcome, False
+
+    def assign(self, outcome: str, index: np.ndarray, partner: np.ndarray) -> None:
+        """Set those of ``index`` that are still open; of several partners the last."""
+        keep = self.open[index]
+        index, partner = index[keep], partner[keep]
+        self.outcomes[index], self.partners[index] = outcome, partner
+        self.open[index] = False
+
+
+def _split_parts(
+    match: ImageMatch, open_cells: np.ndarray
+) -> tuple[IoUTable, np.ndarray]:
+    """The table of segments, and which of its pairs are the parts of a split cell."""
+    table = match.segment_table
+    inside = table.pred_share > _COVERED
+    n_cells = len(open_cells)
+    count = np.bincount(table.gt[inside], minlength=n_cells)
+    covered = np.bincount(table.gt[inside], table.pixels[inside], n_cells)
+    split = open_cells & (count >= 2) & (covered > _COVERED * table.gt_areas)
+    return table, inside & split[table.gt]

@@ -1,4 +1,4 @@
-"""Images with the outlines of their cells and of what was found."""
+"""Images with the outlines of their cells and of the predictions."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from custom.evaluation.iou_table import iou_table
+from custom.evaluation.matching import ImageResult
 from custom.structures import LabelMasks
 from custom.workbench.analysis.analysis import Analysis, ImageAnalysis
-from custom.workbench.analysis.image_result import ImageResult
 from custom.workbench.report.pictures import image_uri, outline
 from custom.workbench.report.theme import OUTCOMES, Color, css
 
 # In short what custom.workbench.analysis.outcomes defines.
 _ABOUT = {
-    "true": "found: mask IoU 0.5 or more with a prediction of its class",
+    "true": "mask IoU 0.5 or more with a prediction of its class",
     "missed": "a cell without any prediction",
     "false": "a prediction without any cell",
     "wrong class": "mask IoU 0.5 or more, but of another class",
     "bad mask": "mask IoU from 0.1 to 0.5",
     "split": "one cell, covered by several predictions",
     "merged": "one prediction that covers several cells",
-    "duplicate": "a second prediction of a cell that is found",
+    "duplicate": "a second prediction of a cell that is true",
     "ignored": "in a region that does not count",
+    "low score": "below the score threshold of the metrics",
 }
 _NAMES = tuple(OUTCOMES)
-_LOW_SCORE = "low score"
+# Below the threshold of the metrics, for the slider: the best of each image.
+_LEAST_SCORE, _MOST_LOW_SCORES = 0.05, 100
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Gallery:
             where there is one run.
         orders: (key, text) of the ways to sort.
         data: What the script draws.
+        score_thr: Predictions from this score on are shown at first.
     """
 
     classes: list[dict]
     outcomes: list[dict]
     orders: list[tuple[str, str]]
     data: dict
+    score_thr: float
 
 
 def choose(analyses: Sequence[Analysis], most: int) -> list[int]:
@@ -57,9 +61,8 @@ def choose(analyses: Sequence[Analysis], most: int) -> list[int]:
     """
 
     def ap50(i: int) -> float:
-        values = [a.images[i].figures["AP50"] for a in analyses]
-        values = [v for v in values if v is not None]
-        return float(np.mean(values)) if values else 2.0
+        value = _mean_metric([a.images[i] for a in analyses], "AP50")
+        return 2.0 if value is None else value
 
     order = sorted(range(len(analyses[0].images)), key=ap50)
     if len(order) <= most:
@@ -74,7 +77,7 @@ def gallery(
     images: Iterable[tuple[int, np.ndarray]],
     palette: Sequence[Color],
 ) -> Gallery:
-    """Make the gallery of one or several runs on the same images.
+    """The gallery of one or several runs on the same images.
 
     Args:
         runs: Names.
@@ -85,10 +88,9 @@ def gallery(
     """
     shown, counts = [], Counter()
     for number, image in images:
-        row = _image(image, [own[number] for own in results])
-        for analysis, own in zip(analyses, results, strict=True):
-            about = analysis.images[number]
-            part, outcomes = _run(about, own[number])
+        row = _image(image, results[0][number])
+        for analysis, of_run in zip(analyses, results, strict=True):
+            part, outcomes = _run(analysis.images[number], of_run[number])
             row["runs"].append(part)
             counts += outcomes
         row["sort"] = _sort_keys([a.images[number] for a in analyses])
@@ -130,20 +132,29 @@ def gallery(
             "outcomes": list(_NAMES),
             "images": shown,
         },
+        score_thr=_first_threshold(analyses),
     )
 
 
-def _image(image: np.ndarray, results: list[ImageResult]) -> dict:
-    first = results[0]
+def _first_threshold(analyses: Sequence[Analysis]) -> float:
+    """The metrics' threshold, or a lower one where a run would show nothing."""
+    best = min(max(i.max_score for i in a.images) for a in analyses)
+    threshold = analyses[0].settings["score_thr"]
+    if best >= threshold:
+        return threshold
+    return max(_LEAST_SCORE, np.floor(best * 10) / 20)
+
+
+def _image(image: np.ndarray, result: ImageResult) -> dict:
     return {
-        "name": first.name,
-        "width": first.size[1],
-        "height": first.size[0],
+        "name": result.name,
+        "width": result.size[1],
+        "height": result.size[0],
         "uri": image_uri(image),
         "truth": [
             [int(label), outline(patch, y, x)]
             for label, (y, x, patch) in zip(
-                first.gt_labels, first.gt.patches(), strict=True
+                result.gt_labels, result.gt.patches(), strict=True
             )
         ],
         "runs": [],
@@ -151,10 +162,11 @@ def _image(image: np.ndarray, results: list[ImageResult]) -> dict:
 
 
 def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
-    """What one run found in one image, and the number of each outcome."""
+    """The cells and predictions of one run in one image, and the outcomes' counts."""
     table = iou_table(result.gt, result.rles)
     shape = (len(result.gt), len(result.rles))
     ious = csr_matrix((table.iou, (table.gt, table.pred)), shape=shape)
+    outcomes = about.outcomes
 
     def iou(cell: int, prediction: int) -> float | None:
         if cell < 0 or prediction < 0:
@@ -164,52 +176,61 @@ def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
     cells = [
         [_NAMES.index(outcome), iou(i, partner)]
         for i, (outcome, partner) in enumerate(
-            zip(about.cell_outcomes, about.cell_partners, strict=True)
+            zip(outcomes.cells, outcomes.cell_partners, strict=True)
         )
     ]
-    kept = [i for i, o in enumerate(about.prediction_outcomes) if o != _LOW_SCORE]
-    masks = LabelMasks.from_rles([result.rles[i] for i in kept], result.size)
+    shown = _shown(outcomes.predictions, result.scores)
+    masks = LabelMasks.from_rles([result.rles[i] for i in shown], result.size)
     predictions = [
         [
             int(result.labels[i]),
             round(float(result.scores[i]), 2),
-            iou(about.prediction_partners[i], i),
-            _NAMES.index(about.prediction_outcomes[i]),
+            iou(outcomes.prediction_partners[i], i),
+            _NAMES.index(outcomes.predictions[i]),
             outline(patch, y, x),
         ]
-        for i, (y, x, patch) in zip(kept, masks.patches(), strict=True)
+        for i, (y, x, patch) in zip(shown, masks.patches(), strict=True)
     ]
-    found = Counter(about.prediction_outcomes[i] for i in kept)
-    # A true pair is one thing; of the others each side is one.
-    counts = found + Counter(o for o in about.cell_outcomes if o != "true")
-    figures = about.figures
+    counts = Counter(outcomes.predictions[shown].tolist())
     words = [
-        *(f"{key} {_figure(figures[key])}" for key in ("AP50", "PQ")),
+        *(f"{key} {_metric(about.metrics[key])}" for key in ("AP50", "PQ")),
         f"{len(cells)} cells",
-        f"{Counter(about.cell_outcomes)['missed']} missed",
-        f"{found['false']} false",
+        f"{np.count_nonzero(outcomes.cells == 'missed')} missed",
+        f"{counts['false']} false",
     ]
-    part = {"truth": cells, "predictions": predictions, "figures": " · ".join(words)}
+    part = {"truth": cells, "predictions": predictions, "metrics": " · ".join(words)}
+    # A true pair is counted once; of other outcomes each side counts.
+    counts += Counter(outcomes.cells[outcomes.cells != "true"].tolist())
     return part, counts
 
 
-def _sort_keys(about: list[ImageAnalysis]) -> dict[str, float | str]:
-    """Keys that sort upwards; images without a figure come last either way."""
+def _shown(outcomes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Indices of the predictions that the page holds, ascending."""
+    low = np.flatnonzero((outcomes == "low score") & (scores >= _LEAST_SCORE))
+    low = low[np.argsort(-scores[low], kind="stable")[:_MOST_LOW_SCORES]]
+    return np.sort(np.append(np.flatnonzero(outcomes != "low score"), low))
 
-    def mean(key: str) -> float | None:
-        values = [a.figures[key] for a in about if a.figures[key] is not None]
-        return float(np.mean(values)) if values else None
 
-    ap50, pq = mean("AP50"), mean("PQ")
-    last = [about[0].figures["AP50"], about[-1].figures["AP50"]]
-    difference = None if None in last else last[1] - last[0]
-    keys = {"cells": len(about[0].cell_outcomes), "name": about[0].name}
-    for key, value in (("ap50", ap50), ("pq", pq), ("difference", difference)):
+def _mean_metric(images: Sequence[ImageAnalysis], key: str) -> float | None:
+    """Mean of a metric of one image over the runs; None where it is not defined."""
+    values = [i.metrics[key] for i in images if not np.isnan(i.metrics[key])]
+    return float(np.mean(values)) if values else None
+
+
+def _sort_keys(images: Sequence[ImageAnalysis]) -> dict[str, float | str]:
+    """Keys that sort upwards; images without a metric come last either way."""
+    difference = images[-1].metrics["AP50"] - images[0].metrics["AP50"]
+    values = {
+        "ap50": _mean_metric(images, "AP50"),
+        "pq": _mean_metric(images, "PQ"),
+        "difference": None if np.isnan(difference) else difference,
+    }
+    keys = {"-cells": -len(images[0].outcomes.cells), "name": images[0].name}
+    for key, value in values.items():
         keys[key] = 9.0 if value is None else round(value, 4)
         keys[f"-{key}"] = 9.0 if value is None else round(-value, 4)
-    keys["-cells"] = -keys.pop("cells")
     return keys
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _metric(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"

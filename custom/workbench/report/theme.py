@@ -8,7 +8,7 @@ Color = tuple[int, int, int]
 
 # What became of a cell or a prediction, in words of
 # custom.workbench.analysis.outcomes. The palette is that of the classes (Wong, Nature
-# Methods 8, 441 (2011)) and white; a picture shows either classes or outcomes.
+# Methods 8, 441 (2011)) and white; an overlay shows either classes or outcomes.
 OUTCOMES: dict[str, Color] = {
     "true": (255, 255, 255),
     "missed": (86, 180, 233),
@@ -19,6 +19,7 @@ OUTCOMES: dict[str, Color] = {
     "merged": (0, 114, 178),
     "duplicate": (230, 159, 0),
     "ignored": (0, 0, 0),
+    "low score": (96, 96, 96),
 }
 # Neither white nor black is seen on pages of both kinds.
 OUTCOMES_IN_CHARTS = {

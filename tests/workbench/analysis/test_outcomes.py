@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom.evaluation.detection import detection_counts
 from custom.evaluation.matching import match_image
+from custom.evaluation.panoptic import detection_counts
 from custom.workbench.analysis.breakdown import confusion
 from custom.workbench.analysis.outcomes import (
     CELL_OUTCOMES,

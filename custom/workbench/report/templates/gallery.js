@@ -1,10 +1,13 @@
-// Pictures with the outlines of ground truth and predictions.
+// Images with the outlines of ground truth and predictions.
 (() => {
   const { make, makeSVG, View } = viewer;
   const gallery = document.getElementById("gallery");
   const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const cards = gallery.querySelector(".cards");
   gallery.classList.toggle("several", data.runs.length > 1);
+
+  const slider = document.getElementById("least-score");
+  const threshold = () => Number(slider.value);
 
   const tip = new viewer.Tip(document.getElementById("tip"), (cell) => {
     const words = [`${cell.kind}: ${data.classes[cell.label]}`];
@@ -25,6 +28,7 @@
     for (const [label, score, iou, outcome, path] of image.runs[run].predictions) {
       const node = makeSVG("path", { d: path, class: `prediction c${label} o${outcome}` });
       node.cell = { kind: "prediction", label, score, outcome, iou };
+      node.classList.toggle("below", score < threshold());
       group.append(node);
     }
     return group;
@@ -60,13 +64,13 @@
     card.querySelector("header").append(tools);
     const stages = card.querySelector(".stages");
     stages.replaceChildren(...data.runs.map((name, run) => {
-      const figures = make("p", { class: "figures" }, image.runs[run].figures);
-      if (data.runs.length > 1) figures.prepend(make("b", {}, name), " · ");
-      return make("figure", {}, stage(image, run, view), figures);
+      const metrics = make("p", { class: "metrics" }, image.runs[run].metrics);
+      if (data.runs.length > 1) metrics.prepend(make("b", {}, name), " · ");
+      return make("figure", {}, stage(image, run, view), metrics);
     }));
   }
 
-  // A picture is made when it comes near the window.
+  // An overlay is drawn when it comes near the window.
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) fill(entry.target);
   }, { rootMargin: "400px" });
@@ -96,6 +100,12 @@
   for (const input of gallery.querySelectorAll("[name=colour]")) {
     input.addEventListener("change", () => { gallery.dataset.colour = input.value; });
   }
+  slider.addEventListener("input", () => {
+    document.getElementById("shown-score").textContent = threshold().toFixed(2);
+    for (const node of gallery.querySelectorAll(".prediction")) {
+      node.classList.toggle("below", node.cell.score < threshold());
+    }
+  });
   // A browser may keep the state of the controls over a reload.
   gallery.querySelector("form").reset();
 })();

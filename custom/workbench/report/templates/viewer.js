@@ -1,4 +1,4 @@
-// A picture with outlines, to zoom, to move and to point at.
+// An image with outlines, to zoom, to move and to point at.
 const viewer = (() => {
   const SVG = "http://www.w3.org/2000/svg";
 
@@ -59,9 +59,9 @@ const viewer = (() => {
   // An SVG as a stage of a view; the tip follows the pointer.
   function stage(svg, view, name, tip) {
     view.stages.push(svg);
-    const node = make("div", { class: "stage", tabindex: 0, role: "group", "aria-label": `${name}: picture, zoom with + and -` }, svg);
+    const node = make("div", { class: "stage", tabindex: 0, role: "group", "aria-label": `${name}: image, zoom with + and -` }, svg);
     node.addEventListener("wheel", (event) => {
-      // Scrolling over the pictures must not end in one of them.
+      // Scrolling over the images must not end in one of them.
       if (document.activeElement !== node && !event.ctrlKey) return;
       event.preventDefault();
       const { x, y } = inImage(svg, event);

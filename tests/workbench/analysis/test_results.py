@@ -8,17 +8,15 @@ from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
 from custom.io.image import image_size, read_labels
 from custom.workbench.analysis.analysis import analyse
-from custom.workbench.analysis.image_result import load_results
-from custom.workbench.analysis.offline import evaluate_predictions
+from custom.workbench.analysis.results import evaluate_predictions, load_results
 from tests.cell_scenes import to_rle
 
 CLASSES = ("class1", "class2", "class3", "class4")
 
 
 @pytest.fixture
-def cfg(repo, tiny_copy, tmp_path, monkeypatch) -> Config:
+def cfg(repo, tiny_copy, monkeypatch) -> Config:
     monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_copy))
-    monkeypatch.setenv("CELL_LABEL_CACHE", str(tmp_path / "cache"))
     return Config.fromfile(repo / "configs" / "demo" / "maskrcnn_r18-slim.py")
 
 
@@ -72,20 +70,20 @@ def test_predictions_meet_their_ground_truth(cfg, tiny_copy):
     assert [r.path for r in results] == [
         str(tiny_copy / "train" / name / "image.tif") for name in names
     ]
-    before = analyse(results, CLASSES, resamples=2)
-    assert before.figures["recall"] == 1
-    assert before.figures["precision"] < 1
+    before = analyse(results, CLASSES)
+    assert before.metrics["recall"] == 1
+    assert before.metrics["precision"] < 1
     for name in names:
         region = invented(read_planes(tiny_copy, name)).astype(np.uint16)
         tifffile.imwrite(tiny_copy / "train" / name / "ignore.tif", region)
     results = load_results(cfg, predictions)
-    after = analyse(results, CLASSES, resamples=2)
-    assert after.figures["cells"] == before.figures["cells"]
+    after = analyse(results, CLASSES)
+    assert after.metrics["cells"] == before.metrics["cells"]
     for key in ("precision", "F1", "PQ", "AJI", "AP50"):
-        assert after.figures[key] == pytest.approx(1), key
-    figures = evaluate_predictions(cfg, predictions)
-    assert figures["coco/segm_mAP_50"] == pytest.approx(1)
-    assert figures["cell/PQ"] == pytest.approx(1)
+        assert after.metrics[key] == pytest.approx(1), key
+    metrics = evaluate_predictions(cfg, predictions)
+    assert metrics["coco/segm_mAP_50"] == pytest.approx(1)
+    assert metrics["cell/PQ"] == pytest.approx(1)
 
 
 def test_predictions_of_other_classes_are_refused(cfg, tiny_copy):

@@ -1,12 +1,9 @@
-"""Evaluating predictions that lie in files."""
+"""Join predictions in files with their ground truth, and evaluate them."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import torch
-from mmdet.registry import DATASETS
+from mmdet.registry import DATASETS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
@@ -16,6 +13,7 @@ from tqdm import trange
 
 from custom.datasets.splits import Split
 from custom.errors import InputError
+from custom.evaluation.matching import ImageResult
 from custom.evaluation.predictions import Predictions
 
 
@@ -28,18 +26,16 @@ def labelled_images(cfg: Config, predictions: Predictions) -> BaseDataset:
         predictions: Any that carry the names of the images.
 
     Raises:
-        InputError: An image is not in the data set, has another size, or the classes
-            are others.
+        InputError: An image is not in the data set or has another size, or the classes
+            differ.
     """
     init_default_scope("mmdet")
     names = tuple(sorted(image.name for image in predictions.images))
     split = predictions.info.get("split") or {"name": "images", "rule": "", "seed": 0}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "split.json")
-        Split(**split, train=(), val=names).save(path)
-        dataset = DATASETS.build(
-            {**cfg.test_dataloader.dataset, "split": str(path), "subset": "val"}
-        )
+    split = Split(**split, train=(), val=names)
+    dataset = DATASETS.build(
+        {**cfg.test_dataloader.dataset, "split": split, "subset": "val"}
+    )
     classes = tuple(dataset.metainfo["classes"])
     if predictions.classes not in ((), classes):
         raise InputError(
@@ -61,8 +57,50 @@ def labelled_images(cfg: Config, predictions: Predictions) -> BaseDataset:
     return dataset
 
 
+def load_results(cfg: Config, predictions: Predictions) -> list[ImageResult]:
+    """Predictions with their ground truth, one entry for each image, sorted by name.
+
+    Args:
+        cfg: Config of the run, see :func:`labelled_images`.
+        predictions: As :func:`custom.evaluation.read_predictions` reads them; they say
+            which images there are, so that no split is needed.
+
+    Raises:
+        InputError: See :func:`labelled_images`.
+    """
+    dataset = labelled_images(cfg, predictions)
+    (loader,) = (
+        TRANSFORMS.build(step)
+        for step in cfg.test_dataloader.dataset.pipeline
+        if step["type"] == "LoadLabelMasks"
+    )
+    by_name = {image.name: image for image in predictions.images}
+    results = []
+    for i in trange(
+        len(dataset), desc="read masks", unit="image", delay=1, leave=False
+    ):
+        entry = loader(dataset.get_data_info(i))
+        masks, ignore = entry["gt_masks"], entry["gt_ignore_flags"]
+        image = by_name[entry["name"]]
+        results.append(
+            ImageResult(
+                name=image.name,
+                size=image.size,
+                gt=masks[~ignore],
+                gt_labels=entry["gt_bboxes_labels"][~ignore],
+                labels=image.labels,
+                scores=image.scores,
+                boxes=image.boxes,
+                rles=image.rles,
+                ignored=masks[ignore] if ignore.any() else None,
+                path=str(entry["img_path"]),
+            )
+        )
+    return sorted(results, key=lambda result: result.name)
+
+
 def evaluate_predictions(cfg: Config, predictions: Predictions) -> dict[str, float]:
-    """The figures that the evaluators of a config give for predictions.
+    """The metrics that the evaluators of a config give for predictions.
 
     Args:
         cfg: Its ``test_evaluator`` is used, on :func:`labelled_images`.
@@ -75,12 +113,12 @@ def evaluate_predictions(cfg: Config, predictions: Predictions) -> dict[str, flo
         InputError: See :func:`labelled_images`.
     """
     dataset = labelled_images(cfg, predictions)
-    found = {image.name: image for image in predictions.images}
+    by_name = {image.name: image for image in predictions.images}
     evaluator = Evaluator(cfg.test_evaluator)
     evaluator.dataset_meta = dataset.metainfo
     for i in trange(len(dataset), desc="evaluate", unit="image", delay=1, leave=False):
         sample = dataset[i]["data_samples"]
-        image = found[sample.name]
+        image = by_name[sample.name]
         sample.pred_instances = InstanceData(
             labels=torch.from_numpy(image.labels),
             scores=torch.from_numpy(image.scores),

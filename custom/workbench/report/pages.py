@@ -1,0 +1,331 @@
+"""The page of a run, or of several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from custom.datasets.splits import patients_from_names
+from custom.errors import InputError
+from custom.evaluation import read_predictions
+from custom.evaluation.matching import ImageResult
+from custom.workbench.analysis.analysis import Analysis, analyse, compare
+from custom.workbench.analysis.results import load_results
+from custom.workbench.analysis.statistics import holm
+from custom.workbench.report import results as show
+from custom.workbench.report.data import (
+    LabelledSet,
+    class_table,
+    classes_of,
+    set_facts,
+)
+from custom.workbench.report.figures import curves
+from custom.workbench.report.gallery import Gallery, choose, gallery
+from custom.workbench.report.page import Chart, chart, render
+from custom.workbench.report.run import Run, parents, series
+from custom.workbench.report.settings import describe, differences
+
+_ABOUT_PAIRS = (
+    "Paired on the same images; intervals 95 %. Interval and test are one: the "
+    "interval of a metric excludes 0 exactly where its own p-value is below .05. Trust "
+    "the interval for the metric that you chose before you looked. When you read the "
+    "whole table, trust p: it is corrected for the {} tests of this page (Holm), "
+    "because among many metrics one differs by chance. Both speak about these trained "
+    "models; another seed of the same config is another model."
+)
+
+
+def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
+    """The HTML of a report.
+
+    Args:
+        runs: One, or several on the same validation images, see
+            :func:`check_comparable`.
+        most: Images to show.
+        score_thr: Predictions from this score on count in metrics that need a decision.
+
+    Raises:
+        InputError: Predictions are broken, or not of the run's images.
+    """
+    several = len(runs) > 1
+    missing = [run for run in runs if run.predictions is None]
+    names = [run.name for run in runs]
+    return render(
+        "report.html.j2",
+        title=" and ".join(names) if len(runs) < 3 else f"{len(runs)} runs",
+        subtitle=runs[0].subtitle(),
+        several=several,
+        missing=[run.name for run in missing],
+        commands=[run.test_command_line for run in missing],
+        differing=differences([run.cfg for run in runs]) if several else [],
+        differing_headers=[("setting", "code"), *((n, "code") for n in names)],
+        results=None if missing else _results(runs, most, score_thr),
+        curves=curve_charts(runs),
+        data=None if several else _data(runs[0]),
+        settings=None if several else describe(runs[0].cfg),
+        parent=None if several else _parent_differences(runs[0]),
+        config=None if several else Path(runs[0].cfg.filename).read_text(),
+        environments=[(run.name, run.environment()) for run in runs],
+    )
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs of different classes or validation images.
+
+    Raises:
+        InputError: They differ.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        ours, theirs = classes_of(first.cfg), classes_of(other.cfg)
+        if ours != theirs:
+            raise InputError(
+                other.path,
+                f"its classes are {', '.join(theirs)}, those of "
+                f"{first.name} are {', '.join(ours)}",
+                "Compare runs on the same classes",
+            )
+        ours, theirs = (set((run.split or {}).get("val", ())) for run in (first, other))
+        if ours != theirs:
+            differing = sorted(ours ^ theirs)
+            raise InputError(
+                other.path,
+                f"{len(differing)} validation images are in one of it and {first.name} "
+                f"only ({differing[0]}{', ...' if len(differing) > 1 else ''})",
+                "Compare runs on the same split",
+            )
+
+
+def analyse_run(run: Run, score_thr: float = 0.5) -> tuple[list[ImageResult], Analysis]:
+    """The images of a run's predictions, and their analysis.
+
+    Raises:
+        InputError: The predictions are broken, or are not of the run's images.
+    """
+    predictions = read_predictions(run.predictions)
+    images = load_results(run.cfg, predictions)
+    names = [image.name for image in images]
+    if run.split is not None and set(names) != set(run.split["val"]):
+        raise InputError(
+            run.predictions,
+            "it does not cover the validation images of the run's split.json",
+            f"Write it again with {run.test_command_line}",
+        )
+    try:
+        patients = patients_from_names(names, run.predictions)
+    except InputError:
+        patients = None
+    classes = predictions.classes or classes_of(run.cfg)
+    return images, analyse(images, classes, score_thr, patient_of=patients)
+
+
+def curve_charts(runs: Sequence[Run]) -> list[tuple[str, Chart]]:
+    """(heading, chart) of the scalars that the runs logged."""
+    classes = classes_of(runs[0].cfg)
+    ap = "coco/segm_mAP"
+    kinds = (
+        ("Loss", "loss", {"training": "loss", "validation": "val/loss"}, {}),
+        (
+            "Average precision on the validation images",
+            "AP of masks",
+            {"AP50": f"{ap}_50", "AP75": f"{ap}_75", "AP": ap},
+            {"unit": True},
+        ),
+        (
+            "AP50 of each class",
+            "AP50 of masks",
+            {name: f"{ap}_50_{name}" for name in classes},
+            {"unit": True},
+        ),
+        ("Learning rate", "learning rate", {"learning rate": "lr"}, {}),
+        (
+            "Parts of the training loss",
+            "loss",
+            {
+                "RPN class": "loss_rpn_cls",
+                "RPN box": "loss_rpn_bbox",
+                "class": "loss_cls",
+                "box": "loss_bbox",
+                "mask": "loss_mask",
+            },
+            {},
+        ),
+        ("Gradient norm before clipping", "norm", {"norm": "grad_norm"}, {"log": True}),
+    )
+    charts = []
+    for heading, y, keys, options in kinds:
+        points = {
+            run.name: {n: series(run.rows, key) for n, key in keys.items()}
+            for run in runs
+        }
+        points = {
+            run: {n: xy for n, xy in of_run.items() if xy[0]}
+            for run, of_run in points.items()
+        }
+        if any(points.values()):
+            figure = curves(points, y, **options)
+            charts.append((heading, chart(figure, f"{heading} against the iteration")))
+    return charts
+
+
+def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
+    """Metrics, errors and images of the runs."""
+    names = [run.name for run in runs]
+    images, analyses = zip(*(analyse_run(run, score_thr) for run in runs), strict=True)
+    by_name = dict(zip(names, analyses, strict=True))
+    labelled = LabelledSet.from_config(runs[0].cfg.val_dataloader.dataset)
+    shown, about_images = _gallery(names, analyses, images, labelled, most)
+
+    def each(heading: str, draw) -> list[tuple[str, Chart]]:
+        prefix = "{}: " if len(runs) > 1 else ""
+        return [(prefix.format(n) + heading, draw(a)) for n, a in by_name.items()]
+
+    return {
+        "note": show.low_scores(by_name),
+        "tiles": show.tiles(analyses[0]) if len(runs) == 1 else None,
+        "about": show.about_metrics(analyses[0]),
+        "pairs": _pairs(by_name),
+        "metric_headers": [
+            ("metric", "text"),
+            *((n, "number") for n in names),
+            ("what it is", "text"),
+        ],
+        "metric_rows": show.metric_rows(analyses),
+        "class_headers": show.CLASS_HEADERS,
+        "class_tables": [(n, show.class_rows(a)) for n, a in by_name.items()],
+        "charts": [
+            *each(
+                "Precision and recall",
+                lambda a: show.precision_recall(a, labelled.palette),
+            ),
+            ("Calibration of scores", show.calibration(by_name)),
+        ],
+        "errors": [
+            *each("Outcomes of the cells", lambda a: show.outcomes(a, "cells")),
+            *each(
+                "Outcomes of the predictions",
+                lambda a: show.outcomes(a, "predictions"),
+            ),
+            *each("Confusion of classes", show.confusion),
+            *_recall_charts(by_name),
+        ],
+        "gallery": shown,
+        "about_images": about_images,
+    }
+
+
+def _pairs(analyses: Mapping[str, Analysis]) -> list[dict]:
+    """Each later run against the first, with p-values corrected over all pairs."""
+    (first, baseline), *others = analyses.items()
+    gaps = {name: compare(baseline, analysis) for name, analysis in others}
+    keys = [(name, key) for name, of_run in gaps.items() for key in of_run]
+    adjusted = holm([gaps[name][key].p for name, key in keys])
+    corrected = dict(zip(keys, adjusted.tolist(), strict=True))
+    return [
+        {
+            "heading": f"{name} against {first}",
+            "about": _ABOUT_PAIRS.format(int((adjusted == adjusted).sum())),
+            "headers": [
+                ("metric", "text"),
+                (first, "number"),
+                (name, "number"),
+                ("difference", "number"),
+                ("p (Holm)", "number"),
+            ],
+            "rows": show.difference_rows(
+                baseline.intervals,
+                analyses[name].intervals,
+                of_run,
+                {key: corrected[name, key] for key in of_run},
+            ),
+            "chart": show.difference_chart(of_run, first, name),
+        }
+        for name, of_run in gaps.items()
+    ]
+
+
+def _recall_charts(analyses: Mapping[str, Analysis]) -> list[tuple[str, Chart]]:
+    """Recall of the cells by size and by crowding."""
+    return [
+        (
+            "Recall by size of the cell",
+            show.recall(
+                {name: a.recall_by_size for name, a in analyses.items()},
+                "root of the area in pixels",
+                "Recall by size of the cell",
+            ),
+        ),
+        (
+            "Recall by crowding",
+            show.recall(
+                {name: a.recall_by_crowding for name, a in analyses.items()},
+                "neighbours",
+                "Recall by number of neighbours",
+            ),
+        ),
+    ]
+
+
+def _gallery(
+    runs: Sequence[str],
+    analyses: Sequence[Analysis],
+    images: Sequence[list[ImageResult]],
+    labelled: LabelledSet,
+    most: int,
+) -> tuple[Gallery, str]:
+    """The gallery, and a sentence on what it shows."""
+    chosen = choose(analyses, most)
+    number_of = {image.name: i for i, image in enumerate(images[0])}
+    # A generator: one image at a time is in memory.
+    pixels = labelled.images([images[0][i].name for i in chosen])
+    pixels = tqdm(pixels, "gallery", len(chosen), unit="image", delay=1, leave=False)
+    shown = gallery(
+        runs,
+        analyses,
+        images,
+        ((number_of[name], image) for name, image in pixels),
+        labelled.palette,
+    )
+    total, count = len(images[0]), len(chosen)
+    which = (
+        f"All {total}" if count == total else f"The {count} worst and best of {total}"
+    )
+    return shown, (
+        f"{which} validation images, the worst by AP50 first. Outcomes are those at "
+        f"score {analyses[0].settings['score_thr']:g}; predictions below it are grey."
+    )
+
+
+def _data(run: Run) -> dict:
+    """The section on the data set."""
+    sets = {}
+    for name, loader in (("training", "train"), ("validation", "val")):
+        config = run.cfg.get(f"{loader}_dataloader")
+        if not config or (run.split is not None and not run.split[loader]):
+            continue
+        labelled = LabelledSet.from_config(config.dataset)
+        sets[name] = list(
+            tqdm(labelled, desc=f"{name} images", unit="image", delay=1, leave=False)
+        )
+    headers, rows = class_table(sets, labelled.classes)
+    facts = [(name, set_facts(images)) for name, images in sets.items()]
+    if run.split is not None:
+        facts.insert(0, ("split", f"{run.split['name']}, rule {run.split['rule']}"))
+    return {"facts": facts, "headers": headers, "rows": rows}
+
+
+def _parent_differences(run: Run) -> dict | None:
+    """The settings that differ from the parents of the run's config."""
+    if run.config_file is None:
+        return None
+    try:
+        names, inherited = parents(run.config_file)
+    except FileNotFoundError:  # a parent is gone
+        return None
+    return {
+        "config": str(run.config_file),
+        "parents": names,
+        "rows": differences([inherited, run.cfg]),
+    }

@@ -1,0 +1,180 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from custom.evaluation.cell_coco_metric import average_precision
+from custom.evaluation.matching import match_image
+from custom.evaluation.panoptic import detection_counts, precision_recall_f1
+from custom.workbench.analysis.sample import Sample, estimates
+from tests.cell_scenes import CLASSES, make_result, random_result
+from tests.dense_masks import seeds
+
+
+def scenes(seed: int, count: int = 4, ignored: bool = False) -> list:
+    rng = np.random.default_rng(seed)
+    return [random_result(rng, ignored, f"image{i}") for i in range(count)]
+
+
+def sample_of(results, max_dets=1000, classes=CLASSES) -> Sample:
+    return Sample.of([match_image(r, 0.3) for r in results], len(classes), max_dets)
+
+
+def coco_ap50(results, max_dets=1000) -> np.ndarray:
+    """AP50 of each class by faster-coco-eval, and their mean; NaN for none."""
+    rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
+    scores = average_precision(rows, CLASSES, "segm", max_dets)
+    values = [scores[f"mAP_50_{c}"] for c in CLASSES] + [scores["mAP_50"]]
+    return np.array([v if v >= 0 else np.nan for v in values])
+
+
+@given(seeds, st.booleans(), st.booleans(), st.sampled_from([1000, 2]))
+@settings(deadline=None, max_examples=50)
+def test_ap50_is_that_of_coco(seed, ignored, ties, max_dets):
+    """Also its cap, which is for each image and class."""
+    results = scenes(seed, ignored=ignored)
+    if ties:
+        for result in results:
+            result.scores = result.scores.round(1)
+    metrics = sample_of(results, max_dets).metrics(np.ones(4), CLASSES)
+    ours = [metrics[f"AP50 {c}"] for c in CLASSES] + [metrics["AP50"]]
+    np.testing.assert_allclose(ours, coco_ap50(results, max_dets), rtol=0, atol=1e-6)
+
+
+@given(seeds, st.lists(st.integers(0, 2), min_size=4, max_size=4))
+@settings(deadline=None, max_examples=40)
+def test_weights_mean_the_evaluation_of_a_part_of_the_images(seed, weights):
+    """An image of weight 2 is there twice."""
+    results = scenes(seed)
+    part = [
+        replace(result, name=f"{result.name}_{copy}")
+        for result, weight in zip(results, weights, strict=True)
+        for copy in range(weight)
+    ]
+    if not part:
+        return
+    ours = sample_of(results).metrics(np.array(weights), CLASSES)
+    again = sample_of(part).metrics(np.ones(len(part)), CLASSES)
+    for key in {"AJI", "F1", *ours} - {"AP50", "PQ"}:
+        np.testing.assert_allclose(ours[key], again[key], atol=1e-9)
+
+
+@given(seeds, st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_the_best_threshold_is_the_best_of_all(seed, ties):
+    results = scenes(seed, ignored=True)
+    if ties:
+        for result in results:
+            result.scores = result.scores.round(1)
+    f1 = {
+        t: precision_recall_f1(
+            sum(detection_counts(match_image(r, t), len(CLASSES)) for r in results)
+        )[2]
+        for t in np.unique(np.concatenate([r.scores for r in results]))
+    }
+    sample = sample_of(results)
+    for k in range(len(CLASSES)):
+        best, threshold = sample.best_f1(k)
+        if np.isnan(best):
+            assert k not in sample.label
+            continue
+        assert best == pytest.approx(max(v[k] for v in f1.values() if v[k] == v[k]))
+        assert best == pytest.approx(f1[threshold][k])
+
+
+def strip(*cells: bool) -> tuple[np.ndarray, list]:
+    """A row of cells, each found (with the score 0.9) or not."""
+    gt = np.zeros((8, 10 * len(cells)), int)
+    for i in range(len(cells)):
+        gt[2:6, 10 * i + 2 : 10 * i + 8] = i + 1
+    return gt, [gt == i + 1 if found else None for i, found in enumerate(cells)]
+
+
+def image_of(name: str, labels: list[int], found: list[bool]):
+    gt, masks = strip(*found)
+    pairs = [(m, k, 0.9) for m, k in zip(masks, labels, strict=True) if m is not None]
+    return make_result(gt, labels, pairs, name=name)
+
+
+def test_interval_has_no_width_where_no_class_varies():
+    """Identical images; a class that is never found is in some of them only. Averages
+    over the classes of each resample gave [.5, 1] here."""
+    results = [image_of(f"i{i}", [0], [True]) for i in range(4)]
+    results += [image_of(f"j{i}", [0, 1], [True, False]) for i in range(5)]
+    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    for key in ("AP50", "PQ"):
+        assert found[key].value == pytest.approx(0.5)
+        assert found[key].low == pytest.approx(0.5)
+        assert found[key].high == pytest.approx(0.5)
+    assert found["F1"].low < found["F1"].value < found["F1"].high
+
+
+def test_a_class_of_few_groups_leaves_no_interval_of_the_mean_and_says_why():
+    results = [image_of(f"i{i}", [0], [i % 2 == 0]) for i in range(6)]
+    results.append(image_of("rare", [0, 1], [True, True]))
+    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    assert found["AP50 a"].low < found["AP50 a"].value < found["AP50 a"].high
+    for key in ("AP50", "AP50 b", "PQ"):
+        assert np.isnan(found[key].low)
+        assert found[key].reason == "1 independent group; an interval needs 5"
+
+
+def test_two_runs_that_differ_in_one_group_have_a_paired_interval():
+    names = [f"i{i}" for i in range(8)]
+    worse = [image_of(n, [0, 0], [True, i > 0]) for i, n in enumerate(names)]
+    better = [image_of(n, [0, 0], [True, True]) for n in names]
+    found = estimates([sample_of(worse), sample_of(better)], CLASSES, names)
+    assert found["AP50"].value == pytest.approx(1 - 94 / 101, abs=1e-6)
+    # One of eight groups gains: that is no proof.
+    assert found["AP50"].low < 0 < found["AP50"].high
+    assert found["AP50"].p > 0.05
+
+
+def test_many_images_are_taken_together_in_blocks():
+    results = [image_of(f"i{i}", [0], [i % 3 > 0]) for i in range(250)]
+    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    assert found["F1"].n_groups == 200
+    assert found["F1"].low < found["F1"].value < found["F1"].high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_groups", [5, 8, 13, 20])
+def test_interval_of_ap50_and_pq_covers_what_it_says(n_groups):
+    """Patients of unequal numbers of cells and difficulty, two classes."""
+    rng = np.random.default_rng(0)
+
+    def patients(count: int) -> Sample:
+        """Matched counts as ``Sample`` has them, drawn instead of matched."""
+        skill = rng.beta(6, 3, count)
+        cells = np.maximum(2, rng.lognormal(3.5, 0.7, (count, 2)).astype(int))
+        parts, panoptic = [], np.zeros((count, 2, 4))
+        for i in range(count):
+            for k in range(2):
+                hits = rng.binomial(cells[i, k], skill[i])
+                false = rng.poisson(0.4 * cells[i, k])
+                true = np.r_[np.ones(hits, bool), np.zeros(false, bool)]
+                score = np.where(
+                    true, rng.beta(4, 2, len(true)), rng.beta(2, 4, len(true))
+                )
+                parts.append(
+                    (np.full(len(true), i), np.full(len(true), k), score, true)
+                )
+                quality = rng.uniform(0.6, 0.9, hits).sum()
+                panoptic[i, k] = hits, false, cells[i, k] - hits, quality
+        image, label, score, true = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(-score)
+        return Sample(
+            *(part[order] for part in (image, label, score, true)),
+            cells, panoptic, panoptic[..., :3], skill,
+        )  # fmt: skip
+
+    truth = patients(4000).metrics(np.ones(4000), "ab")
+    trials, inside = 500, {"AP50": 0, "PQ": 0, "F1": 0}
+    for _ in range(trials):
+        found = estimates([patients(n_groups)], "ab", range(n_groups))
+        for key in inside:
+            inside[key] += found[key].low <= truth[key] <= found[key].high
+    for key, count in inside.items():
+        assert count / trials >= 0.93 - 1.7 * np.sqrt(0.93 * 0.07 / trials), key
