@@ -152,8 +152,9 @@ class ScheduleCheckHook(Hook):
                     raise InputError(
                         "param_scheduler",
                         f"{kind} ends after {end} {unit}, the run after {length}",
-                        "Remove T_max and end from it: it then follows the length of "
-                        "the run",
+                        "Resume with the length that the run began with"
+                        if runner._resume
+                        else "Remove T_max and end from it: it then follows the run",
                     )
                 continue
             end = max(getattr(scheduler, "milestones", ()), default=scheduler.end)

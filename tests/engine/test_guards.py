@@ -269,6 +269,7 @@ def schedule(run_length: dict, **cosine) -> list[float]:
     wrapper = FiniteLossOptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0))
     run = SimpleNamespace(
         cfg=Config({"train_cfg": run_length}),
+        _resume=False,
         max_epochs=length if by_epoch else 1,
         max_iters=4 * length if by_epoch else length,
     )

@@ -94,7 +94,7 @@ class Moments:
     def _part(self, pattern: str) -> bool:
         """Whether there is an unfinished file; those of earlier processes are old."""
         return self.work_dir.exists() and any(
-            re.fullmatch(rf"\.{self.pid}\.{pattern}", path.name)
+            re.fullmatch(rf"\.{pattern}\.\w+\.mmcell-part", path.name)
             for path in self.work_dir.iterdir()
         )
 
