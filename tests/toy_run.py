@@ -11,6 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
+from custom.datasets import SeededDataset
 from custom.engine.runner import CellRunner
 
 _number = itertools.count()
@@ -85,7 +86,7 @@ def runner(
         work_dir=str(work_dir),
         train_dataloader={
             **loader,
-            "dataset": Numbers(noise=0.1),
+            "dataset": SeededDataset(Numbers(noise=0.1)),
             "sampler": {"type": sampler, "shuffle": True},
         },
         val_dataloader={

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from tqdm import tqdm
 
 from custom.datasets.image_check import check_images
+from custom.datasets.samplers import SeededDraws
 from custom.datasets.splits import Split, find_split
 from custom.errors import InputError
 from custom.io.colours import class_palette
@@ -39,7 +40,7 @@ class ImageFiles(NamedTuple):
 
 
 @DATASETS.register_module()
-class CellDataset(BaseDetDataset):
+class CellDataset(SeededDraws, BaseDetDataset):
     """Images with one label image per class.
 
     The layout is ``<image>/image.tif`` with ``<class>.tif`` beside it, one for each

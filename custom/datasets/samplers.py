@@ -76,18 +76,23 @@ class InfiniteDrawSampler(InfiniteSampler):
             yield Draw(index, (self.seed, number))
 
 
-@DATASETS.register_module()
-class SeededDataset:
-    """A training set whose samples follow from the draw's seed alone.
+class SeededDraws:
+    """Mixin of data sets: a :class:`Draw` alone decides its sample's augmentation.
 
-    The outermost wrapper. Transforms, images that are mixed in and images that replace
-    an unusable one are the same whichever worker of whichever process loads the draw.
-    The generators of the process are left as they were. An index that is not a
-    :class:`Draw` is passed on.
-
-    Args:
-        dataset: The data set, or its config.
+    Transforms, images that are mixed in and images that replace an unusable one are the
+    same whichever worker of whichever process loads the draw. The generators of the
+    process are left as they were. Other indices are passed on.
     """
+
+    def __getitem__(self, index: int):
+        if not isinstance(index, Draw):
+            return super().__getitem__(index)
+        with seeded_random_numbers(index.seed):
+            return super().__getitem__(int(index))
+
+
+class _Wrapper:
+    """A data set around another one."""
 
     def __init__(self, dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
@@ -109,10 +114,19 @@ class SeededDataset:
         return len(self.dataset)
 
     def __getitem__(self, index: int):
-        if not isinstance(index, Draw):
-            return self.dataset[index]
-        with seeded_random_numbers(index.seed):
-            return self.dataset[int(index)]
+        return self.dataset[index]
+
+
+@DATASETS.register_module()
+class SeededDataset(SeededDraws, _Wrapper):
+    """The outermost wrapper of a training set that other wrappers surround.
+
+    ``MultiImageMixDataset`` and ``ClassBalancedDataset`` lose the seed of a draw;
+    CellDataset needs no wrapper.
+
+    Args:
+        dataset: The data set, or its config.
+    """
 
 
 @contextmanager

@@ -36,12 +36,12 @@ def set_data_root(cfg: Config, given: Path | None, recorded: str | None) -> None
             dataset.data_root = str(given or root)
 
 
-def labelled_datasets(loader: dict) -> list[dict]:
+def labelled_datasets(loader: dict) -> list[ConfigDict]:
     """The data sets of a loader that a split divides, also those inside wrappers."""
     return [dataset for dataset in _datasets(loader) if "split" in dataset]
 
 
-def _datasets(node: dict) -> Iterator[dict]:
+def _datasets(node: dict) -> Iterator[ConfigDict]:
     """The data sets of a loader, also those inside wrappers."""
     for inner in (node.get("dataset"), *(node.get("datasets") or ())):
         if inner is not None:

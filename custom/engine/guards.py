@@ -28,7 +28,7 @@ from custom.errors import InputError
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]
 
 _GIB = 1 << 30
 _CURVES = (CosineAnnealingParamScheduler, PolyParamScheduler)

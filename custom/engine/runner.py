@@ -19,6 +19,11 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 from torch.utils.data import DataLoader
 
+from custom.datasets.samplers import (
+    DrawSampler,
+    InfiniteDrawSampler,
+    SeededDraws,
+)
 from custom.engine.guards import explain_out_of_memory
 from custom.engine.logging import keep_dumps_off_screen, log_outcome
 from custom.engine.resume import BATCHES_DONE, SIGNALS, unwrapped
@@ -85,21 +90,27 @@ class CellRunner(Runner):
         seed: int | None = None,
         diff_rank_seed: bool = False,
     ) -> DataLoader:
-        """MMEngine's data loader with a generator and a start of workers of its own."""
+        """MMEngine's data loader with its own generator and start of workers.
+
+        Raises:
+            InputError: The data set loses the seeds of a DrawSampler.
+        """
         if isinstance(dataloader, dict):
             # Starting a loader draws a number; the model's generator must not notice.
             dataloader = {**dataloader, "generator": torch.Generator()}
             sampler = dataloader.get("sampler")
-            kind = sampler.get("type") if isinstance(sampler, dict) else None
-            if kind in ("DrawSampler", "InfiniteDrawSampler"):
-                dataloader["dataset"] = {
-                    "type": "SeededDataset",
-                    "dataset": dataloader["dataset"],
-                }
-            if kind == "DrawSampler":
+            if isinstance(sampler, dict) and sampler["type"] == "DrawSampler":
                 size = dataloader["batch_size"]
                 dataloader["sampler"] = {"batch_size": size, **sampler}
         loader = Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        draws = isinstance(loader.sampler, (DrawSampler, InfiniteDrawSampler))
+        if draws and not isinstance(loader.dataset, SeededDraws):
+            raise InputError(
+                "train_dataloader.dataset",
+                f"{type(loader.dataset).__name__} loses the seeds of the sampler's "
+                "draws, so that a resumed run would differ",
+                "Put it into dict(type='SeededDataset', dataset=...)",
+            )
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         return loader
 
@@ -123,7 +134,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
     Checkpoints from the middle of an epoch say how many of its batches are done. A
     resumed run loads these once more and skips them; the random augmentation of the
-    others does not depend on them, see :class:`custom.datasets.SeededDataset`.
+    others does not depend on them, see :class:`custom.datasets.samplers.SeededDraws`.
     """
 
     def run_epoch(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: parts of killed processes stay
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 from custom.errors import InputError
 

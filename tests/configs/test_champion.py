@@ -130,7 +130,7 @@ def test_the_champion_has_every_ingredient():
         load("champion/cascade-mask-rcnn_convnextv2-b_fpn_36e"),
         load("ablations/cascade-mask-rcnn_r50"),
     )
-    mixed = cfg.train_dataloader.dataset
+    mixed = cfg.train_dataloader.dataset.dataset
     balanced, cells = mixed.dataset, mixed.dataset.dataset
     assert [d.type for d in (mixed, balanced, cells)] == [
         "MultiImageMixDataset",

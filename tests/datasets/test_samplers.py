@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from custom.datasets import Draw, DrawSampler, InfiniteDrawSampler
 from custom.datasets.samplers import seeded_random_numbers
 from custom.engine.runner import CellRunner
+from custom.errors import InputError
 
 
 def of_rank(kind, rank: int, world_size: int, size: int, **kwargs):
@@ -175,15 +176,9 @@ def loader(tiny_root) -> dict:
     cells = {**loader["dataset"], "data_root": str(tiny_root), "split": "all"}
     # The first two steps load.
     cells["pipeline"] = [*cells["pipeline"][:2], *GEOMETRY]
-    loader["dataset"] = {
-        "type": "MultiImageMixDataset",
-        "dataset": {
-            "type": "ClassBalancedDataset",
-            "oversample_thr": 0.9,
-            "dataset": cells,
-        },
-        "pipeline": MIXED,
-    }
+    balanced = {"type": "ClassBalancedDataset", "oversample_thr": 0.9, "dataset": cells}
+    mixed = {"type": "MultiImageMixDataset", "dataset": balanced, "pipeline": MIXED}
+    loader["dataset"] = {"type": "SeededDataset", "dataset": mixed}
     return {**loader, "batch_size": 4, "persistent_workers": False}
 
 
@@ -314,9 +309,12 @@ def test_config_keeps_its_form_and_other_samplers_go_the_stock_way(loader):
     assert built.sampler.num_samples % config["batch_size"] == 0
     assert built.dataset.metainfo["classes"][0] == "class1"
     config["sampler"] = {"type": "InfiniteDrawSampler"}
+    wrapper = config["dataset"]["dataset"]
+    with pytest.raises(InputError, match=r"MultiImageMixDataset loses the seeds"):
+        CellRunner.build_dataloader({**config, "dataset": wrapper})
     assert isinstance(CellRunner.build_dataloader(config).sampler, InfiniteDrawSampler)
     for kind in (DefaultSampler, InfiniteSampler):
         config["sampler"] = {"type": kind.__name__}
         built = CellRunner.build_dataloader(config, seed=1)
         assert type(built.sampler) is kind
-        assert type(built.dataset).__name__ == "MultiImageMixDataset"
+        assert type(built.dataset).__name__ == "SeededDataset"

@@ -6,4 +6,4 @@ train_pipeline = [
     copy_paste if step['type'] == 'LabelCopyPaste' else step
     for step in _base_.train_pipeline
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(dataset=dict(pipeline=train_pipeline)))

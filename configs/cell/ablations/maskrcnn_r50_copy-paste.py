@@ -8,6 +8,9 @@ train_pipeline = [_base_.copy_paste, _base_.drop_empty_boxes, _base_.pack]
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,
-        type='MultiImageMixDataset',
-        dataset=dict(_base_.train_dataloader.dataset, pipeline=load_pipeline),
-        pipeline=train_pipeline))
+        type='SeededDataset',
+        dataset=dict(
+            type='MultiImageMixDataset',
+            dataset=dict(
+                _base_.train_dataloader.dataset, pipeline=load_pipeline),
+            pipeline=train_pipeline)))

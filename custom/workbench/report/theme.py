@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-Color = tuple[int, int, int]
+Color = tuple[int, ...]
 
 # What became of a cell or a prediction, in words of
 # custom.workbench.analysis.outcomes. The palette is that of the classes (Wong, Nature
