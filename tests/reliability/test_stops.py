@@ -61,7 +61,7 @@ def test_a_run_that_is_told_to_stop_loses_no_iteration(
     assert scalars(work_dir) == scalars(reference)
     assert stops >= 3
     fault(
-        f"told to stop, loop of {config[5:-3].replace('iters', 'steps')}",
+        f"SIGTERM, loop of {config[5:-3].replace('iters', 'steps')}",
         "SIGTERM to the process and its workers; exit code 85, --resume",
         stops,
         "nothing: no iteration is done twice, the end is equal to the bit",
@@ -105,7 +105,7 @@ def test_two_processes_stop_together_and_go_on(tiny_root, tmp_path, fault):
     last = last_of(whole).name
     assert differences(whole / last, stopped / last) == []
     fault(
-        "told to stop, 2 processes",
+        "SIGTERM, 2 processes",
         "SIGTERM to one of them; both save and exit, --resume",
         1,
         "nothing: the end is equal to the bit, the random states of both included",
