@@ -146,7 +146,10 @@ def test_a_leak_would_be_seen(repo, real_data, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, number, fault):
     message = train_with_dying_worker(tmp_path, number)
-    assert "loads data has died" in message and "--resume" in message
+    assert "loader worker has died" in message and "--resume" in message
     fault(
-        f"worker gets {number.name}", "third iteration, 2 workers", 1, "reported in seconds"
+        f"worker gets {number.name}",
+        "third iteration, 2 workers",
+        1,
+        "reported in seconds",
     )
