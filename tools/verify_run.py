@@ -1,16 +1,15 @@
-"""Evaluate a run again and compare with the figures that it stores.
+"""Evaluate a run again and compare with the metrics that it stores.
 
 Examples::
 
-    python tools/verify_run.py work_dirs/RUN            # network and all
+    python tools/verify_run.py work_dirs/RUN            # runs the network
     python tools/verify_run.py work_dirs/RUN --quick    # from predictions.json
 
-Checked are the data files and the checkpoints against the SHA-256 that the run
-recorded, then the validation that its checkpoint had in the training, and every
-evaluation by tools/test.py in its folder, each with the config, split and checkpoint of
-that time. Prints every figure as stored and as found now, and ends with an error if
-anything differs. Nothing is written into the folder. The config of a run is code:
-verify only runs that you trust.
+Compares the data files and the checkpoints with the recorded SHA-256, then repeats the
+validation of the checkpoint's step and every evaluation by tools/test.py in the folder,
+each with its own config, split and checkpoint. Prints every metric, stored and now, and
+ends with an error if anything differs. Nothing is written into the folder. The config
+of a run is code: verify only runs that you trust.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
 from custom.datasets.splits import Split
 from custom.engine.configs import labelled_datasets, set_data_root, set_split
 from custom.engine.record import CHECKPOINTS, DATA, RUN
+from custom.engine.runner import CellRunner
 from custom.engine.runs import (
     checkpoint_of_run,
     config_of_run,
@@ -53,22 +52,22 @@ from custom.workbench.report.run import read_scalars
 
 @dataclass
 class Evaluation:
-    """Figures that a run stores, and what they were made of.
+    """Metrics that a run stores, and their inputs.
 
     Attributes:
-        title: What it is called.
-        cfg: The config of that time.
-        checkpoint: The file that it is about.
-        checksum: SHA-256 of that file then; None if it was not recorded.
-        figures: What was stored.
-        predictions: The file with what was found; None where none was written.
+        title: Printed above its metrics.
+        cfg: The config of the evaluation.
+        checkpoint: The evaluated file.
+        checksum: Its recorded SHA-256; None if there is none.
+        metrics: The stored values.
+        predictions: The file of predictions; None for a validation.
     """
 
     title: str
     cfg: Config
     checkpoint: Path
     checksum: str | None
-    figures: dict[str, float]
+    metrics: dict[str, float]
     predictions: Path | None
 
 
@@ -87,12 +86,12 @@ def parse_args() -> argparse.Namespace:
         "--tolerance",
         type=float,
         default=0.0,
-        help="by which figures may differ; for another machine than the run's",
+        help="how much metrics may differ; for another machine than the run's",
     )
     parser.add_argument(
         "--data-root",
         type=Path,
-        help="where the data is; default: where the run had it",
+        help="folder of the data; default: that of the run",
     )
     return parser.parse_args()
 
@@ -107,31 +106,31 @@ def main() -> None:
     if not evaluations:
         raise InputError(
             args.work_dir,
-            "it stores no figures that can be compared",
+            "it stores no metrics that can be compared",
             "Evaluate it with tools/test.py first",
         )
-    odd = check_data(args.work_dir, evaluations[0].cfg)
+    differences = check_data(args.work_dir, evaluations[0].cfg)
     for evaluation in evaluations:
         print(f"\n{evaluation.title}")
         if not evaluation.checkpoint.exists():
-            print(f"{evaluation.checkpoint} is not there any more")
+            print(f"{evaluation.checkpoint} has been removed")
             if not args.quick:
-                odd += 1
+                differences += 1
                 continue
         else:
-            odd += check_checkpoint(evaluation)
-        found = evaluate_again(evaluation) if args.quick else run_again(evaluation)
-        odd += compare(evaluation.figures, found, args.tolerance)
-    if odd:
-        sys.exit(f"error: {args.work_dir}: {odd} differences, see above")
+            differences += check_checkpoint(evaluation)
+        now = evaluate_again(evaluation) if args.quick else run_again(evaluation)
+        differences += compare(evaluation.metrics, now, args.tolerance)
+    if differences:
+        sys.exit(f"error: {args.work_dir}: {differences} differences, see above")
     print(f"\n{args.work_dir}: verified, nothing differs")
 
 
 def find_evaluations(work_dir: Path, data_root: Path | None) -> list[Evaluation]:
-    """What a run folder stores: the validation of its checkpoint, and tests.
+    """The evaluations that a run folder stores: a validation, and tests.
 
     Raises:
-        InputError: It is no run folder, or a file in it is broken.
+        InputError: It is not a run folder, or a file in it is damaged.
     """
     record = read_json(work_dir / RUN) if (work_dir / RUN).exists() else {}
     split = split_of_run(work_dir)
@@ -147,12 +146,14 @@ def find_evaluations(work_dir: Path, data_root: Path | None) -> list[Evaluation]
     recorded = work_dir / CHECKPOINTS
     checksum = (read_json(recorded) if recorded.exists() else {}).get(checkpoint.name)
     step = read_checkpoint(checkpoint)["meta"]["iter"]
-    found = []
+    evaluations = []
     for row in reversed(read_scalars(work_dir)):
-        if row.get("step") == step and (figures := _figures(row)):
+        if row.get("step") == step and (metrics := _metrics(row)):
             title = f"Validation in the training, step {step}, {checkpoint.name}"
             cfg = load(config_of_run(work_dir), own_split=True)
-            found.append(Evaluation(title, cfg, checkpoint, checksum, figures, None))
+            evaluations.append(
+                Evaluation(title, cfg, checkpoint, checksum, metrics, None)
+            )
             break
     for path in sorted(work_dir.glob(f"*/{FILE_NAME}")):
         config, log = path.parent / "vis_data/config.py", path.parent / path.parent.name
@@ -161,20 +162,20 @@ def find_evaluations(work_dir: Path, data_root: Path | None) -> list[Evaluation]
         if info.get("subset") != "val" or not (config.exists() and log.exists()):
             continue  # images without ground truth, or a test that was killed
         same = split and (info.get("split") or {}).get("name") == Split.load(split).name
-        found.append(
+        evaluations.append(
             Evaluation(
                 f"{path.parent.name}, tools/test.py, {Path(info['checkpoint']).name}",
                 load(config, own_split=bool(same)),
                 work_dir / Path(info["checkpoint"]).name,
                 info.get("checkpoint_sha256"),
-                _figures(json.loads(log.read_text())),
+                _metrics(json.loads(log.read_text())),
                 path,
             )
         )
-    return found
+    return evaluations
 
 
-def _figures(row: dict) -> dict[str, float]:
+def _metrics(row: dict) -> dict[str, float]:
     """The metrics of a row of a log: all but times and counters."""
     return {key: value for key, value in row.items() if "/" in key}
 
@@ -182,7 +183,7 @@ def _figures(row: dict) -> dict[str, float]:
 def check_data(work_dir: Path, cfg: Config) -> int:
     """Compare the files of the split with the run's record; the number of changes."""
     if not (work_dir / DATA).exists():
-        print(f"{DATA}: not there, the data cannot be compared")
+        print(f"{DATA}: missing, the data cannot be compared")
         return 0
     recorded = read_json(work_dir / DATA)["sha256"]
     files: dict[str, str] = {}
@@ -190,14 +191,14 @@ def check_data(work_dir: Path, cfg: Config) -> int:
         for settings in labelled_datasets(cfg.get(name) or {}):
             dataset = DATASETS.build({**settings, "pipeline": []})
             files.update(dataset.files())
-    found = file_checksums(files)
+    checksums = file_checksums(files)
     changed = sorted(
         name
-        for name in recorded.keys() | found.keys()
-        if recorded.get(name) != found.get(name)
+        for name in recorded.keys() | checksums.keys()
+        if recorded.get(name) != checksums.get(name)
     )
     for name in changed:
-        state = {name in recorded: "is new", name in found: "is gone"}.get(False)
+        state = {name in recorded: "is new", name in checksums: "is gone"}.get(False)
         print(f"data: {files.get(name, name)} {state or 'has changed'}")
     print(f"data: {len(recorded)} files recorded, {len(changed)} differ")
     return len(changed)
@@ -221,7 +222,7 @@ def run_again(evaluation: Evaluation) -> dict[str, float]:
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.pop("visualization", None)
     cfg.test_evaluator = list(_without_dumps(cfg.test_evaluator))
-    # With test-time augmentation the detector is inside; the weights come anyway.
+    # With test-time augmentation the detector is inside.
     detector = cfg.model.get("module", cfg.model)
     detector.backbone.init_cfg = None
     with tempfile.TemporaryDirectory() as folder:
@@ -229,7 +230,7 @@ def run_again(evaluation: Evaluation) -> dict[str, float]:
         name = Path(folder).name
         cfg.work_dir, cfg.experiment_name = folder, name
         cfg.visualizer = {"type": "Visualizer", "name": name}
-        runner = Runner.from_cfg(cfg)
+        runner = CellRunner.from_cfg(cfg)
         return runner.val() if evaluation.predictions is None else runner.test()
 
 
@@ -244,24 +245,24 @@ def evaluate_again(evaluation: Evaluation) -> dict[str, float]:
 
 
 def _without_dumps(evaluators: dict | list[dict]) -> Iterator[dict]:
-    """The evaluators that give figures and write no files."""
+    """The evaluators that compute metrics and write no files."""
     for item in evaluators if isinstance(evaluators, list) else [evaluators]:
         if item["type"] != "PredictionDump":
             yield item
 
 
-def compare(stored: dict[str, float], found: dict[str, float], tolerance: float) -> int:
-    """Print every figure twice; the number of those that differ."""
-    odd = 0
-    width = max(map(len, stored | found), default=0)
+def compare(stored: dict[str, float], now: dict[str, float], tolerance: float) -> int:
+    """Print every metric, stored and now; the number of those that differ."""
+    differences = 0
+    width = max(map(len, stored | now), default=0)
     print(f"{'':{width}}  {'stored':>10}  {'now':>10}")
-    for name in stored | found:
-        pair = stored.get(name), found.get(name)
+    for name in stored | now:
+        pair = stored.get(name), now.get(name)
         equal = _equal(*pair, tolerance)
-        odd += not equal
+        differences += not equal
         values = "  ".join(f"{'-' if v is None else f'{v:.6g}':>10}" for v in pair)
         print(f"{name:{width}}  {values}  {'equal' if equal else 'DIFFERENT'}")
-    return odd
+    return differences
 
 
 def _equal(a: float | None, b: float | None, tolerance: float) -> bool:

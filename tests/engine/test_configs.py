@@ -1,4 +1,4 @@
-"""--tta: every config gets views of its own test pipeline."""
+"""The views of --tta and the submission follow the validated test pipeline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from custom.engine.configs import set_tta, tta_pipeline
+from custom.engine.configs import (
+    prediction_pipeline,
+    set_submission,
+    set_tta,
+    tta_pipeline,
+)
 from custom.errors import InputError
 
 PACK = {"type": "PackDetInputs", "meta_keys": ("img_id", "scale_factor")}
@@ -68,3 +73,22 @@ def test_a_config_may_bring_its_own_tta_pipeline(repo):
     cfg.tta_pipeline = [{"type": "LoadCellImage"}]
     set_tta(cfg)
     assert cfg.test_dataloader.dataset.pipeline == [{"type": "LoadCellImage"}]
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_the_submission_has_the_validated_resize(repo, given):
+    cfg = Config.fromfile(repo / "configs/demo/maskrcnn_r18-slim.py")
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step.type == "Resize":
+            step.scale_factor = 1.5
+    if given:
+        cfg.submission_dataloader.dataset.pipeline = cfg.test_pipeline
+        with pytest.raises(InputError, match=r"differs from the validated.*Resize"):
+            set_submission(cfg)
+        return
+    cfg.submission_dataloader.dataset.pop("pipeline", None)
+    steps = prediction_pipeline(cfg)
+    assert [step.type for step in steps] == ["LoadCellImage", "Resize", "PackDetInputs"]
+    set_submission(cfg)
+    assert cfg.test_dataloader.dataset.type == "CellTestDataset"
+    assert cfg.test_dataloader.dataset.pipeline[1].scale_factor == 1.5

@@ -1,8 +1,10 @@
-"""One process writes the figures of a test, and a killed one leaves no half."""
+"""What a run writes and prints."""
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +12,13 @@ import pytest
 import torch
 
 from custom.engine import MainLoggerHook
+from custom.engine.logging import keep_dumps_off_screen, log_outcome
 
-FIGURES = {"coco/segm_mAP": np.float64(0.1), "cell/PQ": torch.tensor(0.5), "images": 3}
+METRICS = {"coco/segm_mAP": np.float64(0.1), "cell/PQ": torch.tensor(0.5), "images": 3}
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_only_the_first_process_writes_the_figures(tmp_path, monkeypatch, rank):
+def test_only_the_first_process_writes_test_metrics(tmp_path, monkeypatch, rank):
     monkeypatch.setattr("mmengine.dist.utils.get_rank", lambda group=None: rank)
     printed = []
     runner = SimpleNamespace(
@@ -23,7 +26,7 @@ def test_only_the_first_process_writes_the_figures(tmp_path, monkeypatch, rank):
         test_dataloader=[0],
         logger=SimpleNamespace(info=printed.append),
         log_processor=SimpleNamespace(
-            get_log_after_epoch=lambda *args, **kwargs: (FIGURES, "figures")
+            get_log_after_epoch=lambda *args, **kwargs: (METRICS, "metrics")
         ),
     )
     hook = MainLoggerHook()
@@ -35,3 +38,33 @@ def test_only_the_first_process_writes_the_figures(tmp_path, monkeypatch, rank):
         assert file.name == hook.json_log_path
         expected = {"coco/segm_mAP": 0.1, "cell/PQ": 0.5, "images": 3}
         assert json.loads(file.read_text()) == expected
+
+
+def test_dumps_go_to_the_log_file_only(tmp_path, capsys):
+    logger = logging.getLogger("test_dumps")
+    logger.handlers = [
+        logging.StreamHandler(sys.stderr),
+        logging.FileHandler(tmp_path / "log"),
+    ]
+    keep_dumps_off_screen(logger)
+    logger.warning("Hooks will be executed in the following order:\nmany")
+    logger.warning("Saving checkpoint at 2 iterations")
+    assert capsys.readouterr().err == "Saving checkpoint at 2 iterations\n"
+    assert "many" in (tmp_path / "log").read_text()
+
+
+def test_a_run_ends_with_its_best_score_and_folder():
+    info = {"best_score": 0.5123, "best_ckpt": "run/best_coco_segm_mAP_50_epoch_3.pth"}
+    lines = []
+    log_outcome(
+        SimpleNamespace(
+            message_hub=SimpleNamespace(runtime_info=info, get_info=info.get),
+            logger=SimpleNamespace(info=lines.append),
+            work_dir="run",
+            log_dir="run/now",
+        )
+    )
+    assert lines == [
+        "Best coco_segm_mAP_50_epoch_3: 0.5123, run/best_coco_segm_mAP_50_epoch_3.pth",
+        "Run: run, log: run/now",
+    ]

@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from custom.datasets import CellDataset
-from custom.engine import RunRecordHook
+from custom.engine import RunRecordHook, record
 from custom.errors import InputError
 
 
@@ -124,17 +124,17 @@ def test_checkpoints_have_theirs_and_removed_ones_are_forgotten(tiny_root, tmp_p
 
 def test_surroundings_are_on_record(tiny_root, tmp_path, repo):
     runner = train(tiny_root, tmp_path / "run")
-    record = load(tmp_path / "run" / "run.json")
-    assert record["packages"]["torch"] == torch.__version__
-    assert record["packages"]["onedl-mmdetection"]
-    assert record["python"] == platform.python_version()
-    assert record["environment"]["CUDA available"] == str(torch.cuda.is_available())
-    assert record["data_root"] == str(tiny_root)
-    assert record["train_images"] == len(runner.train_dataloader.dataset)
+    content = load(tmp_path / "run" / "run.json")
+    assert content["packages"]["torch"] == torch.__version__
+    assert content["packages"]["onedl-mmdetection"]
+    assert content["python"] == platform.python_version()
+    assert content["environment"]["CUDA available"] == str(torch.cuda.is_available())
+    assert content["data_root"] == str(tiny_root)
+    assert content["train_images"] == len(runner.train_dataloader.dataset)
     if (repo / ".git").exists():
-        assert len(record["git"]["commit"]) == 40
+        assert len(content["git"]["commit"]) == 40
         changed = (tmp_path / "run" / "uncommitted.diff").exists()
-        tracked = [f for f in record["git"]["changed_files"] if not f.startswith("??")]
+        tracked = [f for f in content["git"]["changed_files"] if not f.startswith("??")]
         assert changed == bool(tracked)
 
 
@@ -143,9 +143,9 @@ def test_resuming_adds_to_the_record(tiny_root, tmp_path):
     first = load(tmp_path / "run" / "run.json")
     assert "resumed" not in first
     train(tiny_root, tmp_path / "run", max_iters=6)
-    record = load(tmp_path / "run" / "run.json")
-    (again,) = record.pop("resumed")
-    assert record == first and again["seed"] == first["seed"]
+    content = load(tmp_path / "run" / "run.json")
+    (again,) = content.pop("resumed")
+    assert content == first and again["seed"] == first["seed"]
     assert list(load(tmp_path / "run" / "checkpoints.json")) == ["iter_6.pth"]
 
 
@@ -166,9 +166,9 @@ def test_resuming_beside_another_file_than_was_saved_is_told(tiny_root, tmp_path
     path = tmp_path / "run" / "iter_4.pth"
     data = torch.load(path, weights_only=False)
     torch.save(data, path.with_name("iter_3.pth"))
-    record = load(tmp_path / "run" / "checkpoints.json")
-    record["iter_3.pth"] = "0" * 64
-    (tmp_path / "run" / "checkpoints.json").write_text(json.dumps(record))
+    content = load(tmp_path / "run" / "checkpoints.json")
+    content["iter_3.pth"] = "0" * 64
+    (tmp_path / "run" / "checkpoints.json").write_text(json.dumps(content))
     train(tiny_root, tmp_path / "run", max_iters=6)
     log = sorted((tmp_path / "run").glob("*/*.log"))[-1].read_text()
     assert "iter_3.pth is not the file that was saved" in log
@@ -182,3 +182,22 @@ def test_files_of_a_region_to_ignore_count(tiny_copy):
         data_root=str(tiny_copy), data_prefix={"img": "train"}, pipeline=[]
     )
     assert dataset.files()[f"{folder.name}/ignore"] == str(folder / "ignore.tif")
+
+
+def test_an_error_of_the_first_process_ends_all(monkeypatch):
+    """The others would wait for it in the next collective call."""
+    sent = []
+    monkeypatch.setattr(record, "broadcast_object_list", sent.append)
+
+    def fail(_) -> None:
+        raise InputError("image.tif", "it has changed", "Restore it")
+
+    with pytest.raises(InputError, match="it has changed"):
+        record._in_first_process(fail, None)
+    ((error,),) = sent
+    monkeypatch.setattr(record, "is_main_process", lambda: False)
+    monkeypatch.setattr(
+        record, "broadcast_object_list", lambda errors: errors.__setitem__(0, error)
+    )
+    with pytest.raises(InputError, match="it has changed"):
+        record._in_first_process(fail, None)

@@ -8,7 +8,13 @@ import pytest
 from mmengine.config import Config
 
 from custom.engine.configs import set_split
-from custom.engine.runs import guard_work_dir, last_checkpoint, resume, split_of_run
+from custom.engine.runs import (
+    guard_work_dir,
+    last_checkpoint,
+    read_config,
+    resume,
+    split_of_run,
+)
 from custom.errors import InputError
 from custom.io.checkpoint import write_checkpoint
 
@@ -175,3 +181,18 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_with_its_weights(
     assert "from the beginning" in capsys.readouterr().out
     resume(Config({"work_dir": str(tmp_path / "new")}), "auto")
     assert "from the beginning" in capsys.readouterr().out
+
+
+def test_a_config_that_an_older_version_saved_loads(tmp_path):
+    """Its packages have other names today, and some of its hooks are gone."""
+    path = tmp_path / "config.py"
+    path.write_text(
+        "custom_imports = dict(imports=['custom.hooks', 'custom.visualization'])\n"
+        "custom_hooks = [dict(type='RandomStateHook'), dict(type='RunRecordHook')]\n"
+        "optim_wrapper = dict(type='FiniteLossAmpOptimWrapper')\n"
+    )
+    cfg = read_config(path)
+    assert "custom.engine" in cfg.custom_imports["imports"]
+    assert "custom.hooks" not in cfg.custom_imports["imports"]
+    assert cfg.custom_hooks == [{"type": "RunRecordHook"}]
+    assert cfg.optim_wrapper.type == "AmpOptimWrapper"
