@@ -14,6 +14,7 @@ import fcntl
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.formats.annotated import SAFE_NAME, Annotated, Item, Source
+from custom.io.atomic import part_of
 from custom.io.checksums import file_checksum
 from custom.io.names import IGNORE
 
@@ -101,31 +103,19 @@ def convert(
         "classes": classes and dict(classes),
         **(options or {}),
     }
-    # Beside the output: on the same file system, and never taken for an image.
-    partial_folder = out.with_name(f".{out.name}.partial")
     try:
-        with _open_manifest(out) as (manifest, known):
-            shutil.rmtree(partial_folder, ignore_errors=True)
-            partial_folder.mkdir()
-            try:
-                work = partial(
-                    _convert_one, root, writer, classes, options, partial_folder, out
-                )
-                jobs_of = [(item, known.get(item.name)) for item in source.items]
-                for record, skip in progress(_run(work, jobs_of, jobs)):
-                    if "error" in record:
-                        summary.failed.append(record)
-                    elif skip:
-                        summary.skipped.append(record)
-                        continue
-                    else:
-                        summary.written.append(record)
-                    _commit(record, known, manifest, partial_folder, out)
-            finally:
-                shutil.rmtree(partial_folder, ignore_errors=True)
-            done = [*summary.written, *summary.skipped]
-            if done:
-                writer.finish(out, done)
+        with _open_manifest(out) as (manifest, known), _work_folder(out) as folder:
+            work = partial(_convert_one, root, writer, classes, options, folder, out)
+            jobs_of = [(item, known.get(item.name)) for item in source.items]
+            for record, skip in progress(_run(work, jobs_of, jobs)):
+                if skip:
+                    summary.skipped.append(record)
+                    continue
+                done = summary.failed if "error" in record else summary.written
+                done.append(record)
+                _commit(record, known, manifest, folder, out)
+            if summary.written or summary.skipped:
+                writer.finish(out, [*summary.written, *summary.skipped])
     except BrokenProcessPool:
         raise InputError(
             source.root,
@@ -137,6 +127,25 @@ def convert(
             out, f"it cannot be written ({error.strerror})", "Check space and rights"
         ) from None
     return summary
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A new folder beside the output, on the same file system.
+
+    Those of killed runs go: nobody else uses them while the manifest is locked.
+    """
+    # Names of custom.io.atomic.part_of, which no user gives.
+    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.mmcell-part")
+    for path in out.parent.iterdir():
+        if left.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+    folder = part_of(out)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

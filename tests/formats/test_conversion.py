@@ -406,7 +406,18 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, what):
     with pytest.raises(InputError, match="was not made by this tool"):
         convert(source, LayoutWriter(), out)
     assert mine.read_text() == "mine"
-    assert not (tmp_path / ".out.partial").exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_only_work_folders_of_killed_runs_are_removed(tmp_path):
+    annotation_files.layout(tmp_path / "in")
+    left = tmp_path / ".out.0123456789abcdef.mmcell-part"
+    users = [tmp_path / ".out.partial", tmp_path / ".out.notes.mmcell-part"]
+    for folder in (left, *users):
+        folder.mkdir()
+        (folder / "file").touch()
+    convert(find_layout(tmp_path / "in"), LayoutWriter(), tmp_path / "out")
+    assert not left.exists() and all((folder / "file").exists() for folder in users)
 
 
 def test_two_conversions_do_not_write_at_once(tmp_path):

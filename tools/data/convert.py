@@ -21,7 +21,7 @@ Sources, each with what IN is:
     instance-maps  folder with PanNuke's or CoNIC's .npy arrays, or CoNSeP-like .mat
 
 OUT gets the format of --to and manifest.jsonl, which lists for each image the source
-files with their checksums, what was found, and what was left out and why. The same
+files with their checksums, the instances, and what was left out and why. The same
 command resumes where it was interrupted. docs/data.md describes the formats.
 """
 
