@@ -1,5 +1,6 @@
 """The runner, its loop, hooks and visualizer."""
 
+import custom.datasets  # noqa: F401 (before mmdet.engine: keeps its lines off the screen)
 from custom.engine.guards import (
     ClassCheckHook,
     FiniteLossOptimWrapper,

@@ -19,16 +19,16 @@ from custom.datasets.samplers import seeded_random_numbers
 
 @HOOKS.register_module()
 class ValidationLossHook(Hook):
-    """Add ``val/loss`` and its parts to the figures of each validation.
+    """Add ``val/loss`` and its parts to the metrics of each validation.
 
     The losses are those of the training step (``mode='loss'``), on the validation
     images at the size at which the network tests them, without augmentation and
     without gradient; the mean over the images. The model stays in evaluation mode, so
     that batch norm uses its running statistics and leaves them alone. Proposals are
     sampled with the seed of the image (``img_id``) at each validation, and the random
-    numbers of the training go on as if nothing had happened.
+    numbers of the training are left alone.
 
-    The figures are metrics like any other: ``save_best='val/loss'`` and
+    They are metrics like any other: ``save_best='val/loss'`` and
     ``EarlyStoppingHook(monitor='val/loss')`` work.
     """
 
@@ -36,7 +36,7 @@ class ValidationLossHook(Hook):
     priority = "HIGHEST"
 
     def before_val_epoch(self, runner) -> None:
-        """Begin anew."""
+        """Start with no losses."""
         self._losses: list[dict[str, float]] = []
 
     @torch.no_grad()
@@ -55,11 +55,11 @@ class ValidationLossHook(Hook):
     def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
         """Add the means to the metrics."""
         # In the order of the data set, without the images that fill up the last round
-        # of several processes: the figures are those of one process, to the bit.
-        found = collect_results(self._losses, len(runner.val_dataloader.dataset))
+        # of several processes: the means equal those of one process to the bit.
+        losses = collect_results(self._losses, len(runner.val_dataloader.dataset))
         means = [None]
         if is_main_process():
-            means = [{f"val/{k}": fmean(row[k] for row in found) for k in found[0]}]
+            means = [{f"val/{k}": fmean(row[k] for row in losses) for k in losses[0]}]
         broadcast_object_list(means)
         metrics.update(means[0])
 

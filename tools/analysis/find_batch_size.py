@@ -117,14 +117,14 @@ def main() -> None:
         print(json.dumps(asdict(measure(cfg, args.only, args.limit_gb))))
         return
     print("batch    peak GiB  of GiB   s/step  instances  padded to")
-    found = search(lambda size: measured(size, args.limit_gb), args.most)
-    if not found:
+    fitting = search(lambda size: measured(size, args.limit_gb), args.most)
+    if not fitting:
         raise InputError(
             args.config,
             "not even one image fits",
             "Use a smaller crop_size or model, --amp, or a larger machine",
         )
-    best = max(found, key=lambda m: m.size)
+    best = max(fitting, key=lambda m: m.size)
     print(
         f"\n{best.size} fit, the largest size that was tried and did: set "
         f"train_dataloader.batch_size={best.size}"
