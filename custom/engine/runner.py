@@ -15,10 +15,10 @@ from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import LOOPS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 from torch.utils.data import DataLoader
 
+import custom.models.weights  # noqa: F401 (reads checkpoints without running code)
 from custom.datasets.samplers import (
     DrawSampler,
     InfiniteDrawSampler,
@@ -26,19 +26,18 @@ from custom.datasets.samplers import (
 )
 from custom.engine.guards import explain_out_of_memory
 from custom.engine.logging import keep_dumps_off_screen, log_outcome
-from custom.engine.resume import BATCHES_DONE, SIGNALS, unwrapped
+from custom.engine.resume import BATCHES_DONE, SIGNALS
 from custom.errors import InputError
-from custom.io.checkpoint import read_checkpoint
 
 
 @RUNNERS.register_module()
 class CellRunner(Runner):
     """:class:`mmengine.runner.Runner`, named by ``runner_type`` in the configs.
 
-    The differences: checkpoints are read without running code; starting a data loader
-    leaves the model's random numbers alone; loader workers survive a signal to the
-    whole job; ``auto_scale_lr`` counts accumulated batches; running out of memory names
-    the images; the screen shows less than the log file.
+    The differences: starting a data loader leaves the model's random numbers alone;
+    loader workers survive a signal to the whole job; ``auto_scale_lr`` counts
+    accumulated batches; running out of memory names the images; the screen shows less
+    than the log file.
     """
 
     def train(self) -> nn.Module:
@@ -60,29 +59,6 @@ class CellRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         keep_dumps_off_screen(logger)
         return logger
-
-    def load_checkpoint(
-        self,
-        filename: str,
-        map_location: str | Callable = "cpu",
-        strict: bool = False,
-        revise_keys: list = [(r"^module\.", "")],  # noqa: B006 (as in MMEngine)
-    ) -> dict:
-        """Load a checkpoint by :func:`custom.io.checkpoint.read_checkpoint`.
-
-        Raises:
-            InputError: The file is missing, damaged, or would run code.
-        """
-        if "://" in filename:
-            return super().load_checkpoint(filename, map_location, strict, revise_keys)
-        checkpoint = read_checkpoint(filename, map_location)
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        _load_checkpoint_to_model(
-            unwrapped(self.model), checkpoint, strict, revise_keys=revise_keys
-        )
-        self._has_loaded = True
-        self.logger.info(f"Load checkpoint from {filename}")
-        return checkpoint
 
     @staticmethod
     def build_dataloader(

@@ -69,6 +69,18 @@ def load_from_url(
     return rename_detector(read_weights(_local(url), map_location))
 
 
+@CheckpointLoader.register_scheme(prefixes="", force=True)
+def load_from_file(
+    path: str, map_location: str | torch.device | None = None
+) -> dict[str, object]:
+    """Load a local file, for MMEngine; a pickle that is more than weights is refused.
+
+    Raises:
+        InputError: See :func:`custom.io.checkpoint.read_checkpoint`.
+    """
+    return rename_detector(read_weights(Path(path), map_location))
+
+
 def prepare_weights(cfg: Config) -> None:
     """Make sure that every weight file of a config is there and fits.
 
