@@ -1,8 +1,9 @@
-"""Assigner, heads, backbones and wrappers that the stock library lacks."""
+"""Parts of detectors, and wrappers around them, that the stock library lacks."""
 
 from custom.models.assigner import SparseMaxIoUAssigner
 from custom.models.backbones import ConvNeXt, EfficientNetV2
 from custom.models.mask_head import RoIFCNMaskHead, RoIHTCMaskHead
+from custom.models.roi_extractor import Fp32RoIExtractor
 from custom.models.tiled_detector import TiledDetector
 from custom.models.tta import MaskTTAModel
 from custom.models.weights import prepare_weights
@@ -10,6 +11,7 @@ from custom.models.weights import prepare_weights
 __all__ = [
     "ConvNeXt",
     "EfficientNetV2",
+    "Fp32RoIExtractor",
     "MaskTTAModel",
     "RoIFCNMaskHead",
     "RoIHTCMaskHead",

@@ -12,7 +12,7 @@ from torch.nn.modules.utils import _pair
 
 from custom.structures import LabelMasks, RoIMasks
 
-# What `test_cfg.rcnn` may say of each class, see `within_limits`.
+# Settings of `test_cfg.rcnn` with a value for each class, see `within_limits`.
 LIMITS = ("class_score_thr", "min_area")
 
 
@@ -21,14 +21,18 @@ class RoIFCNMaskHead(FCNMaskHead):
     """:class:`mmdet.FCNMaskHead` with box-local targets and predictions.
 
     The layers, the loss and the options are the stock head's. Targets of
-    :class:`LabelMasks` are sampled on the device of the boxes; ground truth of any
-    other type goes the stock way. Predictions are :class:`RoIMasks`.
+    :class:`LabelMasks` are sampled on the device of the boxes; targets of any other
+    type of masks are made by the stock head. Predictions are :class:`RoIMasks`.
     """
 
     def get_targets(
         self, sampling_results: list, batch_gt_instances: list, rcnn_train_cfg: dict
     ) -> Tensor:
-        """(K, h, w) float32 mask targets, see the stock head."""
+        """(K, h, w) float32 mask targets of the positive RoIs of all images.
+
+        Values are 0 and 1, or the covered share with ``soft_mask_target``. Planes of
+        the label images go to the device of the boxes at the first call.
+        """
         masks = [gt.masks for gt in batch_gt_instances]
         if not all(isinstance(item, LabelMasks) for item in masks):
             return super().get_targets(
@@ -36,15 +40,11 @@ class RoIFCNMaskHead(FCNMaskHead):
             )
         targets = []
         for result, item in zip(sampling_results, masks, strict=True):
-            boxes = get_box_tensor(result.pos_priors)
-            limit = boxes.new_tensor([item.width, item.height] * 2)
-            targets.append(
-                item.roi_align(
-                    torch.minimum(boxes.clamp(min=0), limit),
-                    result.pos_assigned_gt_inds,
-                    _pair(rcnn_train_cfg.mask_size),
-                )
-            )
+            boxes = get_box_tensor(result.pos_priors).clamp(min=0)
+            boxes[:, 0::2].clamp_(max=item.width)
+            boxes[:, 1::2].clamp_(max=item.height)
+            size = _pair(rcnn_train_cfg.mask_size)
+            targets.append(item.roi_align(boxes, result.pos_assigned_gt_inds, size))
         targets = torch.cat(targets)
         if rcnn_train_cfg.get("soft_mask_target", False):
             return targets
@@ -59,7 +59,10 @@ class RoIFCNMaskHead(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> list[InstanceData]:
-        """The instances of a batch, see the stock head and the class."""
+        """Add ``masks``, :class:`RoIMasks`, to the detections of each image.
+
+        Detections below the limits of their class are dropped afterwards.
+        """
         results_list = super().predict_by_feat(
             mask_preds,
             results_list,
@@ -80,7 +83,7 @@ class RoIFCNMaskHead(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> RoIMasks:
-        """The masks of one image; ``bboxes`` are rescaled in place as in the base."""
+        """The N masks of one image; (N, 4) ``bboxes`` are rescaled in place."""
         scale = bboxes.new_tensor(img_meta["scale_factor"]).repeat((1, 2))
         height, width = img_meta["ori_shape"][:2]
         if rescale:
@@ -102,7 +105,7 @@ class RoIHTCMaskHead(RoIFCNMaskHead, HTCMaskHead):
 
 
 def within_limits(results: InstanceData, rcnn_test_cfg: dict) -> InstanceData:
-    """The detections that the limits of their classes leave."""
+    """Drop detections below the score or the area that their class must reach."""
     if (limits := rcnn_test_cfg.get("class_score_thr")) and len(results):
         limit = results.scores.new_tensor(limits)[results.labels]
         results = results[results.scores > limit]

@@ -40,6 +40,7 @@ class BoxMasks:
     ) -> None:
         self.windows, self.bits, self.starts = windows, bits, starts
         self.size = (int(size[0]), int(size[1]))
+        self._rles: list[dict] | None = None
 
     @classmethod
     def from_patches(
@@ -230,7 +231,15 @@ class BoxMasks:
             yield chunk, masks
 
     def to_rle(self) -> list[dict]:
-        """N COCO RLE dicts (bytes); time and memory follow the boxes' areas."""
+        """N COCO RLE dicts (bytes), made once however many metrics ask.
+
+        Time and memory follow the areas of the boxes.
+        """
+        if self._rles is None:
+            self._rles = self._encode()
+        return [dict(rle) for rle in self._rles]
+
+    def _encode(self) -> list[dict]:
         rles: list = [None] * len(self)
         for chunk, masks in self.stacks():
             runs = patch_runs(

@@ -15,12 +15,14 @@ from scipy import ndimage
 from torch import Tensor
 
 from custom.structures.dihedral import Dihedral
-from custom.structures.rle import encode_label_image, label_runs
-
-# Sample points that `roi_align` handles at once: about 40 bytes each, in the cache.
-_POINTS_AT_ONCE = 1 << 16
-# The largest id for which a table over all ids is the quick way.
-_TABLE_MAX = 1 << 22
+from custom.structures.label_image import (
+    draw_runs,
+    find_instances,
+    join_label_images,
+    small_ids,
+)
+from custom.structures.rle import decode_runs, encode_label_image, label_runs
+from custom.structures.window_sampling import sample_boxes
 
 
 class LabelMasks(BaseInstanceMasks):
@@ -29,7 +31,8 @@ class LabelMasks(BaseInstanceMasks):
     An operation costs O(L·H·W), or O(area of the boxes) for mask targets, where
     :class:`mmdet.structures.mask.BitmapMasks` costs O(N·H·W). Results are equal to
     those of ``BitmapMasks`` for indexing, cropping, flipping, padding, expanding,
-    nearest resizing, translating by whole pixels and :meth:`crop_and_resize`.
+    nearest resizing and translating by whole pixels; mask targets are equal up to the
+    rounding of coordinates.
 
     Rotating, shearing and translating by a fraction of a pixel take the nearest pixel
     where ``BitmapMasks`` interpolates and rounds. The results can differ only where
@@ -52,7 +55,7 @@ class LabelMasks(BaseInstanceMasks):
 
     def __init__(
         self,
-        planes: np.ndarray | Tensor,
+        planes: np.ndarray,
         plane_of: np.ndarray,
         ids: np.ndarray,
         boxes: np.ndarray | None = None,
@@ -62,6 +65,7 @@ class LabelMasks(BaseInstanceMasks):
         self.ids = np.asarray(ids, np.int64)
         self.height, self.width = (int(side) for side in planes.shape[1:])
         self._boxes = boxes
+        self._on_device: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_label_images(cls, images: Sequence[np.ndarray]) -> tuple[LabelMasks, list]:
@@ -78,66 +82,19 @@ class LabelMasks(BaseInstanceMasks):
             The masks, ordered by image and id, and for each image the ids of its
             instances as they were, each (n,) int64, ascending.
         """
-        planes: list[np.ndarray] = []
-        pixels: list[int] = []  # foreground pixels of each plane
-        tops: list[int] = []  # the largest id of each plane
-        plane_of, ids, originals, boxes = [], [], [], []
-        for image in images:
-            present = None
-            if int(image.max(initial=0)) > _TABLE_MAX:
-                present, image = _renumber(image, 1)
-            image = image.astype(np.int32, copy=False)
-            own, own_boxes, foreground = _find_instances(image)
-            originals.append(own if present is None else present)
-            boxes.append(own_boxes)
-            for index, plane in enumerate(planes):
-                used = [i for i, p in zip(ids, plane_of, strict=True) if p == index]
-                shift = tops[index] if np.isin(own, np.concatenate(used)).any() else 0
-                # Disjoint foregrounds add up, and then OR joins the ids unchanged.
-                merged = plane | (np.where(image, image + shift, 0) if shift else image)
-                if np.count_nonzero(merged) == pixels[index] + foreground:
-                    own, planes[index] = own + shift, merged
-                    break
-            else:
-                index = len(planes)
-                planes.append(image)
-                pixels.append(0)
-                tops.append(0)
-            pixels[index] += foreground
-            tops[index] = max(tops[index], int(own.max(initial=0)))
-            plane_of.append(index)
-            ids.append(own)
-        masks = cls(
-            planes[0][None] if len(planes) == 1 else np.stack(planes),
-            np.repeat(plane_of, [len(own) for own in ids]),
-            np.concatenate(ids),
-            np.concatenate(boxes),
-        )
-        return masks, originals
+        planes, plane_of, ids, originals, boxes = join_label_images(images)
+        return cls(planes, plane_of, ids, boxes), originals
 
     @classmethod
     def from_rles(cls, rles: Sequence[dict], size: tuple[int, int]) -> LabelMasks:
-        """Gather COCO RLE masks, which may overlap.
+        """Gather COCO RLE masks, which may overlap; time follows their runs.
 
         Args:
             rles: N COCO RLE dicts, compressed.
             size: (H, W) of the image.
         """
-        from pycocotools import mask as coco_mask
-
-        planes = [np.zeros(size, np.int32)]
-        plane_of = np.zeros(len(rles), np.int64)
-        boxes = coco_mask.toBbox(list(rles)) if len(rles) else []
-        for i, (rle, box) in enumerate(zip(rles, boxes, strict=True)):
-            x, y, w, h = (int(v) for v in box)
-            window = np.s_[y : y + h, x : x + w]
-            mask = coco_mask.decode(rle)[window].astype(bool)
-            while np.any(planes[plane_of[i]][window][mask]):
-                plane_of[i] += 1
-                if plane_of[i] == len(planes):
-                    planes.append(np.zeros(size, np.int32))
-            planes[plane_of[i]][window][mask] = i + 1
-        return cls(np.stack(planes), plane_of, np.arange(1, len(rles) + 1))
+        planes, plane_of = draw_runs(*decode_runs(rles), len(rles), size)
+        return cls(planes, plane_of, np.arange(1, len(rles) + 1))
 
     @classmethod
     def from_bitmaps(cls, masks: np.ndarray, size: tuple[int, int]) -> LabelMasks:
@@ -147,7 +104,7 @@ class LabelMasks(BaseInstanceMasks):
         columns = np.asfortranarray(np.transpose(masks, (1, 2, 0)).astype(np.uint8))
         return cls.from_rles(coco_mask.encode(columns) if len(masks) else [], size)
 
-    def _like(self, planes: np.ndarray | Tensor) -> LabelMasks:
+    def _like(self, planes: np.ndarray) -> LabelMasks:
         return LabelMasks(planes, self.plane_of, self.ids)
 
     def __len__(self) -> int:
@@ -179,7 +136,7 @@ class LabelMasks(BaseInstanceMasks):
         :class:`mmengine.structures.InstanceData` does for a boolean index, therefore
         costs no pixels.
         """
-        stacks: list[np.ndarray | Tensor] = []
+        stacks: list[np.ndarray] = []
         offsets: dict[int, int] = {}
         plane_of = []
         for item in masks:
@@ -187,11 +144,7 @@ class LabelMasks(BaseInstanceMasks):
                 offsets[id(item.planes)] = sum(map(len, stacks))
                 stacks.append(item.planes)
             plane_of.append(item.plane_of + offsets[id(item.planes)])
-        if len(stacks) == 1:
-            planes = stacks[0]
-        else:
-            join = torch.cat if isinstance(stacks[0], Tensor) else np.concatenate
-            planes = join(stacks)
+        planes = stacks[0] if len(stacks) == 1 else np.concatenate(stacks)
         return cls(
             planes, np.concatenate(plane_of), np.concatenate([m.ids for m in masks])
         )
@@ -203,16 +156,16 @@ class LabelMasks(BaseInstanceMasks):
         """
         planes = np.zeros(self.planes.shape, np.int32)
         ids, count = np.zeros_like(self.ids), 0
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
             # An index may select an instance twice.
-            present, place = np.unique(self.ids[own], return_inverse=True)
-            plane, small = _small_ids(plane, present)
+            present, place = np.unique(self.ids[members], return_inverse=True)
+            plane, small = small_ids(plane, present)
             table = np.zeros(int(plane.max(initial=0)) + 1, np.int32)
             known = small < len(table)
             table[small[known]] = np.flatnonzero(known) + count + 1
             planes[index] = table[plane]
-            ids[own] = place + count + 1
+            ids[members] = place + count + 1
             count += len(present)
         return LabelMasks(planes, self.plane_of, ids, self._boxes)
 
@@ -223,12 +176,12 @@ class LabelMasks(BaseInstanceMasks):
         return self._like(planes[0][None] if len(planes) == 1 else np.stack(planes))
 
     def rescale(self, scale, interpolation: str = "nearest") -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.rescale`."""
+        """Resize by a factor, or to fit into (long side, short side)."""
         size = mmcv.rescale_size((self.width, self.height), scale)
         return self.resize(size[::-1], interpolation)
 
     def resize(self, out_shape, interpolation: str = "nearest") -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.resize`; only ``'nearest'`` keeps ids."""
+        """Resize to (h, w) by the nearest pixel; other interpolations mix ids."""
         if interpolation != "nearest":
             raise ValueError(
                 f"label images can be resized with 'nearest' only, not {interpolation}"
@@ -240,7 +193,7 @@ class LabelMasks(BaseInstanceMasks):
         )
 
     def flip(self, flip_direction: str = "horizontal") -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.flip`; also 'vertical' and 'diagonal'."""
+        """Flip 'horizontal', 'vertical' or 'diagonal', which is both."""
         axes = {"horizontal": 2, "vertical": 1, "diagonal": (1, 2)}[flip_direction]
         return self._like(np.flip(self.planes, axes))
 
@@ -249,29 +202,26 @@ class LabelMasks(BaseInstanceMasks):
         return self._like(element.array(self.planes, rows=1))
 
     def pad(self, out_shape: tuple[int, int], pad_val: int = 0) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.pad`; the padding is background."""
+        """Pad with background at the bottom and the right to (h, w)."""
         _only_background(pad_val)
         return self.expand(*out_shape, 0, 0)
 
     def expand(
         self, expanded_h: int, expanded_w: int, top: int, left: int
     ) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.expand`."""
+        """Place the masks at (top, left) of a larger frame of background."""
         if (expanded_h, expanded_w) == (self.height, self.width):
             return self
         shape = (len(self.planes), expanded_h, expanded_w)
-        if isinstance(self.planes, Tensor):
-            planes = self.planes.new_zeros(shape)
-        else:
-            planes = np.zeros(shape, self.planes.dtype)
+        planes = np.zeros(shape, self.planes.dtype)
         planes[:, top : top + self.height, left : left + self.width] = self.planes
         return self._like(planes)
 
     def crop(self, bbox: np.ndarray) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.crop`; at least one pixel is left."""
-        x1, x2 = np.clip(bbox[0::2], 0, self.width)
-        y1, y2 = np.clip(bbox[1::2], 0, self.height)
-        return self._like(self.planes[:, y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)])
+        """Crop to (x1, y1, x2, y2) within the image, at least one pixel."""
+        x1, y1 = np.clip(bbox[:2], 0, [self.width - 1, self.height - 1])
+        x2, y2 = np.clip(bbox[2:], [x1 + 1, y1 + 1], [self.width, self.height])
+        return self._like(self.planes[:, y1:y2, x1:x2])
 
     def translate(
         self,
@@ -281,7 +231,7 @@ class LabelMasks(BaseInstanceMasks):
         border_value: int = 0,
         interpolation: str = "nearest",
     ) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.translate`.
+        """Move by ``offset`` pixels, (x, y) for 'both', into a frame of (h, w).
 
         An ``out_shape`` below the masks' size shows what arrives there; ``BitmapMasks``
         crops before it moves, and loses it.
@@ -303,7 +253,7 @@ class LabelMasks(BaseInstanceMasks):
         border_value: int = 0,
         interpolation: str = "nearest",
     ) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.shear`."""
+        """Shear by the tangent of the angle into a frame of (h, w)."""
         _only_background(border_value)
         matrix = np.float32([[1, 0, 0], [0, 1, 0]])
         matrix[{"horizontal": (0, 1), "vertical": (1, 0)}[direction]] = magnitude
@@ -318,7 +268,7 @@ class LabelMasks(BaseInstanceMasks):
         border_value: int = 0,
         interpolation: str = "nearest",
     ) -> LabelMasks:
-        """See :meth:`BaseInstanceMasks.rotate`."""
+        """Rotate clockwise by degrees about (x, y) into a frame of (h, w)."""
         _only_background(border_value)
         if center is None:
             center = ((self.width - 1) * 0.5, (self.height - 1) * 0.5)
@@ -343,18 +293,21 @@ class LabelMasks(BaseInstanceMasks):
 
     # Mask targets.
 
-    def to(self, device: str | torch.device, *args, **kwargs) -> LabelMasks:
-        """The same masks with their planes as a tensor on a device.
+    def to(self, *args, **kwargs) -> LabelMasks:
+        """The same masks: planes stay in host memory until :meth:`roi_align` asks.
 
-        Called by :meth:`mmengine.structures.InstanceData.to`. A dtype is ignored: ids
-        stay integers.
+        Called by :meth:`mmengine.structures.InstanceData.to`. Validation and regions
+        to ignore need no pixels on a device, and ids keep their dtype.
         """
-        if isinstance(device, torch.dtype):
-            return self
-        planes = self.planes
-        if not isinstance(planes, Tensor):
-            planes = torch.from_numpy(np.ascontiguousarray(planes))
-        return self._like(planes.to(device, non_blocking=True))
+        return self
+
+    def _tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(L, H, W) planes and (2, N) plane and id of each instance, kept there."""
+        if self._on_device is None or self._on_device[0].device != device:
+            planes = torch.from_numpy(np.ascontiguousarray(self.planes))
+            owners = torch.from_numpy(np.stack([self.plane_of, self.ids]))
+            self._on_device = planes.to(device), owners.to(device)
+        return self._on_device
 
     def roi_align(
         self, boxes: Tensor, inds: Tensor, out_shape: tuple[int, int]
@@ -362,49 +315,24 @@ class LabelMasks(BaseInstanceMasks):
         """Sample each instance's mask in a box, as RoIAlign does.
 
         Equal to ``mmcv.ops.roi_align(bitmaps[inds], boxes, out_shape,
-        sampling_ratio=0, aligned=True)`` of the same masks as float32 bitmaps: the
-        sample points, weights and order of the additions are those of its CPU kernel
-        (He et al., Mask R-CNN, 2017, section 3). Time and memory are proportional to
-        the area of the boxes, at least ``out_shape`` each; everything stays on the
-        device of ``boxes``.
+        sampling_ratio=0, aligned=True)`` of the same masks as float32 bitmaps, up to
+        the rounding of coordinates, because each mask is cut to a window around its
+        box. Time and memory follow the area of the boxes. The
+        planes are copied to the device of ``boxes`` once, at the first call.
 
         Args:
-            boxes: (K, 4) float32, (x1, y1, x2, y2) in pixels.
+            boxes: (K, 4) float, (x1, y1, x2, y2) in pixels.
             inds: (K,) int64, the instance of each box.
             out_shape: (h, w) of the result.
 
         Returns:
             (K, h, w) float32 in 0..1, the share of each bin that the mask covers.
         """
-        device, (out_h, out_w) = boxes.device, out_shape
-        planes = self.to(device).planes
-        result = boxes.new_zeros((len(boxes), out_h, out_w))
         if len(boxes) == 0:
-            return result
-        inds = inds.to(device)
-        plane_of = torch.from_numpy(self.plane_of).to(device)[inds]
-        ids = torch.from_numpy(self.ids).to(device, planes.dtype)[inds]
-        # Half a pixel is taken off before the difference: mmcv's rounding.
-        start, end = (boxes - 0.5).split(2, dim=1)
-        size = end - start
-        # mmcv: roi_bin_grid = ceil(roi / pooled), per axis and RoI.
-        grid = torch.ceil(size / size.new_tensor([out_w, out_h])).long()
-        for grid_w, grid_h in set(map(tuple, grid.tolist())):
-            if grid_w <= 0 or grid_h <= 0:
-                continue  # no area, no sample point: mmcv gives 0 as well
-            members = torch.nonzero((grid == grid.new_tensor([grid_w, grid_h])).all(1))
-            points = out_h * out_w * grid_h * grid_w
-            for chunk in members[:, 0].split(max(1, _POINTS_AT_ONCE // points)):
-                x = _axis(start[chunk, 0], size[chunk, 0], out_w, grid_w, self.width)
-                y = _axis(start[chunk, 1], size[chunk, 1], out_h, grid_h, self.height)
-                inside = _bilinear(planes, plane_of[chunk], ids[chunk], y, x)
-                inside = inside.view(-1, grid_h, out_h, grid_w, out_w)
-                total = torch.zeros_like(inside[:, 0, :, 0])
-                for iy in range(grid_h):
-                    for ix in range(grid_w):
-                        total += inside[:, iy, :, ix]
-                result[chunk] = total / (grid_h * grid_w)
-        return result
+            return boxes.new_zeros((0, *out_shape), dtype=torch.float32)
+        planes, owners = self._tensors(boxes.device)
+        plane_of, ids = owners[:, inds.to(boxes.device)]
+        return sample_boxes(planes, plane_of, ids, boxes.float(), out_shape)
 
     def crop_and_resize(
         self,
@@ -415,11 +343,7 @@ class LabelMasks(BaseInstanceMasks):
         interpolation: str = "bilinear",
         binarize: bool = True,
     ) -> BitmapMasks:
-        """See :meth:`BaseInstanceMasks.crop_and_resize`.
-
-        The result is small, hence bitmaps. The training path calls
-        :meth:`roi_align`, which stays on the device.
-        """
+        """(K, h, w) bitmaps of instances in (K, 4) boxes, for the stock mask head."""
         boxes = torch.as_tensor(bboxes).to(device)
         targets = self.roi_align(boxes, torch.as_tensor(inds).to(device), out_shape)
         if binarize:
@@ -428,31 +352,27 @@ class LabelMasks(BaseInstanceMasks):
 
     # Measurements and conversions.
 
-    def _array(self) -> np.ndarray:
-        planes = self.planes
-        return planes.cpu().numpy() if isinstance(planes, Tensor) else planes
-
     @property
     def areas(self) -> np.ndarray:
         """(N,) int64 areas in pixels."""
         areas = np.zeros(len(self), np.int64)
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
-            plane, ids = _small_ids(plane, self.ids[own])
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
+            plane, ids = small_ids(plane, self.ids[members])
             counts = np.bincount(plane.ravel())
             present = ids < len(counts)
-            areas[own[present]] = counts[ids[present]]
+            areas[members[present]] = counts[ids[present]]
         return areas
 
     def windows(self) -> list[tuple[slice, slice] | None]:
         """The (rows, columns) of each instance's box, None for an empty mask."""
         found: list = [None] * len(self)
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
-            if len(own) and plane.size:
-                plane, ids = _small_ids(plane, self.ids[own])
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
+            if len(members) and plane.size:
+                plane, ids = small_ids(plane, self.ids[members])
                 slices = ndimage.find_objects(plane)
-                for i, label in zip(own, ids, strict=True):
+                for i, label in zip(members, ids, strict=True):
                     if label <= len(slices):
                         found[i] = slices[label - 1]
         return found
@@ -462,24 +382,23 @@ class LabelMasks(BaseInstanceMasks):
         if self._boxes is not None:
             return self._boxes.copy()
         boxes = np.zeros((len(self), 4), np.float32)
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
-            present, found, _ = _find_instances(plane)
-            own = own[np.isin(self.ids[own], present)]
-            boxes[own] = found[np.searchsorted(present, self.ids[own])]
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
+            present, found, _ = find_instances(plane)
+            members = members[np.isin(self.ids[members], present)]
+            boxes[members] = found[np.searchsorted(present, self.ids[members])]
         return boxes
 
     def get_bboxes(self, dst_type="hbox"):
-        """See :meth:`BaseInstanceMasks.get_bboxes`; horizontal boxes only."""
+        """(N, 4) tight boxes of a registered box type, horizontal ones only."""
         _, box_type = get_box_type(dst_type)
         return box_type(torch.from_numpy(self.boxes()))
 
     def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (y, x, (h, w) bool mask) of each instance's tight box."""
-        planes = self._array()
         for i, window in enumerate(self.windows()):
             rows, columns = window or (slice(0, 0), slice(0, 0))
-            mask = planes[self.plane_of[i]][rows, columns] == self.ids[i]
+            mask = self.planes[self.plane_of[i]][rows, columns] == self.ids[i]
             yield rows.start, columns.start, mask
 
     def runs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -487,110 +406,40 @@ class LabelMasks(BaseInstanceMasks):
 
         Owners are indices of the instances, of which none may be there twice.
         """
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
-            owner, start, end = label_runs(plane, self.ids[own])
-            yield own[owner], start, end
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
+            owner, start, end = label_runs(plane, self.ids[members])
+            yield members[owner], start, end
 
     def foreground(self) -> np.ndarray:
         """(H, W) bool, the pixels of any instance."""
         covered = np.zeros((self.height, self.width), bool)
-        for index, plane in enumerate(self._array()):
+        for index, plane in enumerate(self.planes):
             covered |= np.isin(plane, self.ids[self.plane_of == index])
         return covered
 
     def to_rle(self) -> list[dict]:
         """N COCO RLE dicts (bytes), equal to pycocotools' encode of the bitmaps."""
         rles: list = [None] * len(self)
-        for index, plane in enumerate(self._array()):
-            own = np.flatnonzero(self.plane_of == index)
+        for index, plane in enumerate(self.planes):
+            members = np.flatnonzero(self.plane_of == index)
             # An index may select an instance twice.
-            ids, place = np.unique(self.ids[own], return_inverse=True)
+            ids, place = np.unique(self.ids[members], return_inverse=True)
             encoded = encode_label_image(plane, ids)
-            for i, j in zip(own, place, strict=True):
+            for i, j in zip(members, place, strict=True):
                 rles[i] = dict(encoded[j])
         return rles
 
     def to_ndarray(self) -> np.ndarray:
         """(N, H, W) uint8 bitmaps: the memory that this class is there to avoid."""
-        planes = self._array()
         masks = np.zeros((len(self), self.height, self.width), np.uint8)
         for mask, index, label in zip(masks, self.plane_of, self.ids, strict=True):
-            mask[...] = planes[index] == label
+            mask[...] = self.planes[index] == label
         return masks
 
     def to_tensor(self, dtype, device) -> Tensor:
         """(N, H, W) tensor of bitmaps, see :meth:`to_ndarray`."""
         return torch.tensor(self.to_ndarray(), dtype=dtype, device=device)
-
-
-def _find_instances(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """The ids of a label image, where they are, and how many pixels they have.
-
-    By the runs of equal pixels, of which there are few: a third of the time of
-    :func:`scipy.ndimage.find_objects`, which handles each pixel.
-
-    Returns:
-        (n,) int64 ids, ascending; (n, 4) float32 boxes; pixels that are not 0.
-    """
-    pixels, width = image.ravel(), image.shape[1]
-    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    starts = np.append(0, edges)[: pixels.size]
-    ids = pixels[starts]
-    inside = np.flatnonzero(ids)
-    if not len(inside):
-        return np.zeros(0, np.int64), np.zeros((0, 4), np.float32), 0
-    lasts = np.append(starts[1:], pixels.size) - 1
-    ids = ids[inside]
-    # NumPy sorts 16 bits by radix, several times faster than 32.
-    small = ids.max() <= np.iinfo(np.uint16).max
-    order = np.argsort(ids.astype(np.uint16) if small else ids, kind="stable")
-    inside, ids = inside[order], ids[order]
-    first = np.flatnonzero(np.diff(ids, prepend=0))
-    start, last = starts[inside], lasts[inside]
-    top, bottom = start // width, last // width
-    left, right = start - top * width, last - bottom * width
-    # A run that goes on in the next row touches both sides.
-    left[top < bottom], right[top < bottom] = 0, width - 1
-    boxes = [np.minimum.reduceat(side, first) for side in (left, top)]
-    boxes += [np.maximum.reduceat(side, first) + 1 for side in (right, bottom)]
-    found = np.stack(boxes, 1).astype(np.float32)
-    return ids[first].astype(np.int64), found, int((last - start + 1).sum())
-
-
-def _renumber(image: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Renumber the ids of a label image to ``first``, ``first + 1``, ...
-
-    Returns:
-        The (n,) ids as they were, ascending, and the new (H, W) int32 image.
-    """
-    top = int(image.max(initial=0))
-    if top <= _TABLE_MAX:
-        # A table is an order of magnitude faster than sorting the pixels.
-        present = np.flatnonzero(np.bincount(image.ravel(), minlength=1)[1:]) + 1
-        table = np.zeros(top + 1, np.int32)
-        table[present] = np.arange(first, first + len(present))
-        return present, table[image]
-    values, inverse = np.unique(image, return_inverse=True)
-    present = values[values > 0]
-    table = np.zeros(len(values), np.int32)
-    table[values > 0] = np.arange(first, first + len(present))
-    return present.astype(np.int64), table[inverse].reshape(image.shape)
-
-
-def _small_ids(plane: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same pixels with ids that are small enough for a table.
-
-    Returns:
-        The (H, W) label image and the (N,) ids; an id without pixels may become any
-        number above those in the image.
-    """
-    if int(plane.max(initial=0)) <= _TABLE_MAX:
-        return plane, ids
-    present, dense = _renumber(plane, 1)
-    place = np.searchsorted(present, ids)
-    known = present[np.minimum(place, len(present) - 1)] == ids
-    return dense, np.where(known, place + 1, len(present) + 1)
 
 
 def _only_background(value) -> None:
@@ -599,80 +448,3 @@ def _only_background(value) -> None:
             f"label images are padded with background, 0, and not with {value}: a "
             "border value would belong to every instance"
         )
-
-
-def _axis(
-    start: Tensor, length: Tensor, bins: int, grid: int, limit: int
-) -> tuple[Tensor, Tensor]:
-    """Sample points along one axis, as mmcv's ``pre_calc_for_bilinear_interpolate``.
-
-    Args:
-        start: (K,) first coordinate of each box, pixel centres at whole numbers.
-        length: (K,) extent of each box.
-        bins: Bins per box.
-        grid: Sample points per bin.
-        limit: Pixels of the image along the axis.
-
-    Returns:
-        (K, 2 * grid * bins) tensors, the first points of all bins before the second:
-        the pixels below the points, then those above, int64, and their weights, 0 for
-        a point outside the image.
-    """
-    bin_size = (length / bins)[:, None, None]
-    index = torch.arange(bins, device=start.device, dtype=start.dtype)
-    offset = torch.arange(grid, device=start.device, dtype=start.dtype)[:, None] + 0.5
-    point = start[:, None, None] + index * bin_size + offset * bin_size / grid
-    point = point.flatten(1)
-    valid = (point >= -1.0) & (point <= limit)
-    point = point.clamp(min=0)
-    low = point.long().clamp(max=limit - 1)
-    high = (low + 1).clamp(max=limit - 1)
-    # At the last pixel mmcv takes the point itself to be that pixel.
-    point = torch.where(low >= limit - 1, low.to(point.dtype), point)
-    weight = point - low
-    weights = torch.cat([(1 - weight) * valid, weight * valid], dim=1)
-    return torch.cat([low, high], dim=1), weights
-
-
-def _bilinear(
-    planes: Tensor, plane_of: Tensor, ids: Tensor, y: tuple, x: tuple
-) -> Tensor:
-    """(K, Y, X) float32, bilinear samples of ``planes == id``.
-
-    A mask is 0 or 1, so weighting the columns and then the rows rounds as the product
-    of both weights does. Elements are picked for the columns only, the rest are copies
-    of whole rows.
-
-    Args:
-        planes: (L, H, W) label images.
-        plane_of: (K,) plane of each box.
-        ids: (K,) id of each box.
-        y: The Y sample points along the first axis, see :func:`_axis`.
-        x: The X sample points along the second axis.
-    """
-    (y, y_weight), (x, x_weight) = y, x
-    count, rows, columns = len(ids), y.shape[1] // 2, x.shape[1] // 2
-    # Points are at most a pixel apart, so the pixels around n of them span at most
-    # n + 1; one more for rounding.
-    height, width = min(rows + 2, planes.shape[1]), min(columns + 2, planes.shape[2])
-    top = y[:, :1].clamp(max=planes.shape[1] - height)
-    left = x[:, :1].clamp(max=planes.shape[2] - width)
-    line = plane_of[:, None] * planes.shape[1] + top
-    line = line + torch.arange(height, device=line.device)
-    first = (line * planes.shape[2] + left).flatten()
-    window = planes.reshape(-1).unfold(0, width, 1).index_select(0, first)
-    inside = window.view(count, height, width) == ids[:, None, None]
-
-    inside = inside.to(x_weight.dtype)
-    inside = inside.gather(2, (x - left)[:, None].expand(-1, height, -1))
-    inside *= x_weight[:, None]
-    first = torch.arange(0, count * height, height, device=y.device)[:, None]
-    inside = inside.flatten(0, 1).index_select(0, (first + y - top).flatten())
-    inside = inside.view(count, 2 * rows, 2 * columns)
-    inside *= y_weight[:, :, None]
-
-    # The order of mmcv's additions.
-    total = inside[:, :rows, :columns] + inside[:, :rows, columns:]
-    total += inside[:, rows:, :columns]
-    total += inside[:, rows:, columns:]
-    return total

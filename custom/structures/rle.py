@@ -182,7 +182,7 @@ def decode_runs(
     from the fourth number on the difference to the number before the last.
 
     Args:
-        rles: N dicts ``{'size': [H, W], 'counts': bytes}``.
+        rles: N dicts ``{'size': [H, W], 'counts': bytes or str}``.
 
     Returns:
         ``owner, start, end``, each (R,) int64, as :func:`encode_runs` takes them.
@@ -190,7 +190,8 @@ def decode_runs(
     Raises:
         ValueError: The counts of a mask are malformed or do not fill its image.
     """
-    texts = [rle["counts"] for rle in rles]
+    counts = (rle["counts"] for rle in rles)
+    texts = [c.encode() if isinstance(c, str) else c for c in counts]
     pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], np.int64)
     codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
     stops = np.cumsum([len(text) for text in texts], dtype=np.int64)

@@ -37,6 +37,7 @@ class RoIMasks:
         self.probs, self.boxes = probs, boxes
         self.size = (int(size[0]), int(size[1]))
         self.threshold = float(threshold)
+        self._rles: list[dict] | None = None
 
     def _like(self, probs: Tensor, boxes: Tensor) -> RoIMasks:
         return RoIMasks(probs, boxes, self.size, self.threshold)
@@ -155,7 +156,15 @@ class RoIMasks:
         return mask
 
     def to_rle(self) -> list[dict]:
-        """N COCO RLE dicts (bytes); time and memory follow the boxes' areas."""
+        """N COCO RLE dicts (bytes), made once however many metrics ask.
+
+        Time and memory follow the areas of the boxes.
+        """
+        if self._rles is None:
+            self._rles = self._encode()
+        return [dict(rle) for rle in self._rles]
+
+    def _encode(self) -> list[dict]:
         owners, starts, ends = [], [], []
         for chunk, windows, masks in self._pasted():
             owner, start, end = patch_runs(masks, windows[:, :2], self.size[0])
@@ -173,11 +182,11 @@ class RoIMasks:
 
     def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (y, x, (h, w) bool mask) of each instance, in order."""
-        found: list = [None] * len(self)
+        patches: list = [None] * len(self)
         for chunk, windows, masks in self._pasted():
             for i, (y1, x1, y2, x2), mask in zip(chunk, windows, masks, strict=True):
-                found[i] = (int(y1), int(x1), mask[: y2 - y1, : x2 - x1])
-        yield from found
+                patches[i] = (int(y1), int(x1), mask[: y2 - y1, : x2 - x1])
+        yield from patches
 
     @property
     def areas(self) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -89,11 +90,10 @@ def test_targets_and_loss_equal_stock(soft, positives, class_agnostic):
         )
         found = ours.loss_and_target(ours(features), *samples, config)
         expected = stock.loss_and_target(stock(features), *as_stock(*samples), config)
-        assert found["mask_targets"].dtype == expected["mask_targets"].dtype
-        assert torch.equal(found["mask_targets"], expected["mask_targets"])
-        assert torch.equal(
-            found["loss_mask"]["loss_mask"], expected["loss_mask"]["loss_mask"]
-        )
+        # Soft targets have the rounding of other coordinates.
+        close = partial(torch.testing.assert_close, rtol=0, atol=1e-4 * soft)
+        close(found["mask_targets"], expected["mask_targets"])
+        close(found["loss_mask"]["loss_mask"], expected["loss_mask"]["loss_mask"])
 
 
 def test_one_image_without_positives_beside_one_with_some():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import tracemalloc
 
 import mmcv
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mmcv.ops import roi_align
 from mmdet.structures.bbox import HorizontalBoxes
@@ -17,8 +18,8 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from custom.structures import LabelMasks
-from custom.structures.rle import run_pixels
+from custom.structures import LabelMasks, window_sampling
+from custom.structures.rle import encode_runs, patch_runs, run_pixels
 from tests.dense_masks import (
     IDS,
     assert_same,
@@ -114,6 +115,20 @@ def test_overlapping_bitmaps_survive_a_round_trip(seed, size, count, density):
     assert_same(LabelMasks.from_rles(coco_mask.encode(columns), size), stock)
 
 
+def test_rles_are_drawn_by_their_runs():
+    """No frame per mask: 2,000 cells of a large image in a few times its memory."""
+    corners = np.stack(np.meshgrid(np.arange(45), np.arange(45)), -1).reshape(-1, 2)
+    pixels = np.ones((1, 8, 8), bool)
+    runs = patch_runs(pixels.repeat(len(corners), 0), corners * 40, 1800)
+    rles = encode_runs(*runs, len(corners), (1800, 1800))
+    tracemalloc.start()
+    masks = LabelMasks.from_rles(rles, (1800, 1800))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(masks.planes) == 1 and masks.to_rle() == rles
+    assert peak < 4 * masks.planes.nbytes
+
+
 # Selecting.
 
 
@@ -173,15 +188,13 @@ def test_instance_data_index_does_not_copy_planes(masks):
 
 
 @many
-@given(label_masks(max_side=8), label_masks(max_side=8), st.booleans())
-def test_cat_keeps_order_and_pixels(first, second, as_tensor):
+@given(label_masks(max_side=8), label_masks(max_side=8))
+def test_cat_keeps_order_and_pixels(first, second):
     second = second.crop(np.array([0, 0, first.width, first.height])).pad(
         (max(first.height, second.height), max(first.width, second.width))
     )
     first = first.pad((second.height, second.width))
     stock = BitmapMasks.cat([to_bitmaps(m) for m in (first, second, first[:2])])
-    if as_tensor:
-        first, second = first.to("cpu"), second.to("cpu")
     joined = LabelMasks.cat([first, second, first[:2]])
     assert_same(joined, stock)
     assert len(joined.planes) == len(first.planes) + len(second.planes)
@@ -220,12 +233,18 @@ def test_crop_equals_bitmaps_also_beyond_the_image(data, masks):
     assert box.tolist() == [x1, y1, x2, y2]
 
 
+def test_a_crop_beyond_the_border_keeps_the_last_pixel(masks):
+    """BitmapMasks fails there."""
+    last = masks.crop(np.array([30, 20, 35, 25]))
+    assert last.planes.shape == (2, 1, 1)
+    assert last.planes[0, 0, 0] == masks.planes[0, -1, -1]
+
+
 @many
 @given(label_masks(), st.integers(0, 9), st.integers(0, 9))
 def test_pad_equals_bitmaps(masks, more_h, more_w):
     shape = masks.height + more_h, masks.width + more_w
     assert_same(masks.pad(shape), to_bitmaps(masks).pad(shape))
-    assert_same(masks.to("cpu").pad(shape), to_bitmaps(masks).pad(shape))
 
 
 @many
@@ -418,9 +437,7 @@ def boxes(draw, max_count: int = 6) -> np.ndarray:
     out_shape=st.tuples(st.integers(1, 28), st.integers(1, 28)),
     binarize=st.booleans(),
 )
-def test_crop_and_resize_equals_bitmaps_to_the_last_bit(
-    data, masks, boxes, out_shape, binarize
-):
+def test_crop_and_resize_equals_bitmaps(data, masks, boxes, out_shape, binarize):
     inds = np.array(
         data.draw(
             st.lists(
@@ -431,14 +448,26 @@ def test_crop_and_resize_equals_bitmaps_to_the_last_bit(
         ),
         np.int64,
     )
+    # The mask head clips its boxes to the image.
+    boxes = np.clip(boxes, 0, [masks.width, masks.height] * 2).astype(np.float32)
     args = boxes, out_shape, inds
     ours = masks.crop_and_resize(*args, binarize=binarize)
     stock = to_bitmaps(masks).crop_and_resize(*args, binarize=binarize)
+    soft = to_bitmaps(masks).crop_and_resize(*args, binarize=False)
     assert isinstance(ours, BitmapMasks)
     assert (ours.height, ours.width) == out_shape
-    np.testing.assert_array_equal(ours.masks, stock.masks)
+    assert_same_targets(ours.masks, stock.masks, soft.masks)
     if len(boxes):
         assert ours.masks.dtype == stock.masks.dtype
+
+
+def assert_same_targets(ours, stock, soft) -> None:
+    """Soft values agree to rounding, and masks where the value is not a tie."""
+    if ours.dtype == bool:
+        tie = np.abs(soft - 0.5) < 1e-4
+        np.testing.assert_array_equal(ours | tie, stock | tie)
+    else:
+        np.testing.assert_allclose(ours, stock, rtol=0, atol=5e-4)
 
 
 def stock_roi_align(masks, boxes, inds, out_shape) -> torch.Tensor:
@@ -448,17 +477,26 @@ def stock_roi_align(masks, boxes, inds, out_shape) -> torch.Tensor:
     return roi_align(bitmaps, rois, out_shape, 1.0, 0, "avg", True)[:, 0]
 
 
-@settings(max_examples=30, deadline=None)
-@given(label_masks(max_side=32, min_count=1), seeds)
-def test_targets_of_many_boxes_equal_roi_align(masks, seed):
+def close(ours: torch.Tensor, stock: torch.Tensor) -> None:
+    torch.testing.assert_close(ours, stock, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1 << 19, 3000, 1])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(masks=label_masks(max_side=32, min_count=1), seed=seeds)
+def test_targets_of_many_boxes_equal_roi_align(monkeypatch, chunk, masks, seed):
     """Boxes as a network gives them, 32-bit fractions; several grids at once."""
     rng = np.random.default_rng(seed)
-    corners = rng.uniform(-3, 35, (60, 2, 2)).astype(np.float32)
-    boxes = torch.from_numpy(np.sort(corners, axis=1).reshape(60, 4))
+    corners = rng.uniform(0, 1, (60, 2, 2)) * [masks.width, masks.height]
+    boxes = torch.from_numpy(np.sort(corners, axis=1).reshape(60, 4)).float()
     inds = torch.from_numpy(rng.integers(0, len(masks), 60))
     stock = stock_roi_align(masks, boxes, inds, (28, 28))
-    assert torch.equal(masks.roi_align(boxes, inds, (28, 28)), stock)
-    assert torch.equal(masks.to("cpu").roi_align(boxes, inds, (28, 28)), stock)
+    monkeypatch.setattr(window_sampling, "_PIXELS_AT_ONCE", chunk)
+    close(masks.roi_align(boxes, inds, (28, 28)), stock)
 
 
 @settings(max_examples=30, deadline=None)
@@ -476,7 +514,7 @@ def test_targets_of_boxes_as_long_as_their_grid_allows_equal_roi_align(seed, out
     boxes = torch.from_numpy(np.hstack([start, end]).astype(np.float32))
     inds = torch.from_numpy(rng.integers(0, len(masks), len(boxes)))
     stock = stock_roi_align(masks, boxes, inds, out_shape)
-    assert torch.equal(masks.roi_align(boxes, inds, out_shape), stock)
+    close(masks.roi_align(boxes, inds, out_shape), stock)
 
 
 # Measuring and converting.
@@ -487,10 +525,9 @@ def to_rle(masks: BitmapMasks) -> list[dict]:
 
 
 @many
-@given(label_masks(), st.booleans())
-def test_measurements_equal_bitmaps(masks, as_tensor):
+@given(label_masks())
+def test_measurements_equal_bitmaps(masks):
     stock = to_bitmaps(masks)
-    masks = masks.to("cpu") if as_tensor else masks
     np.testing.assert_array_equal(masks.areas, stock.areas)
     np.testing.assert_array_equal(
         masks.get_bboxes("hbox").tensor, stock.get_bboxes("hbox").tensor
@@ -535,38 +572,22 @@ def test_to_tensor_equals_bitmaps(masks, dtype):
 # Moving and copying.
 
 
-def test_instance_data_takes_masks_to_a_device_and_keeps_ids(masks):
-    data = InstanceData(masks=masks.flip("diagonal"), labels=torch.arange(len(masks)))
-    moved = data.to("cpu", non_blocking=True)
-    assert isinstance(moved.masks.planes, torch.Tensor)
-    assert moved.masks.planes.dtype == torch.int32
-    assert_same(moved.masks, to_bitmaps(masks.flip("diagonal")))
-    # A dtype is for the floats beside them.
-    assert moved.to(torch.float16).masks.planes.dtype == torch.int32
-
-
-@pytest.mark.gpu
-def test_targets_stay_on_the_gpu(masks):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU")
-    boxes = torch.tensor([[1.5, 2.25, 17.0, 19.75], [0.0, 0.0, 30.0, 20.0]])
-    inds = torch.tensor([0, 3])
-    on_cpu = masks.roi_align(boxes, inds, (28, 28))
-    moved = masks.to("cuda")
-    assert moved.planes.is_cuda
-    on_gpu = moved.roi_align(boxes.cuda(), inds.cuda(), (28, 28))
-    assert on_gpu.is_cuda
-    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=0, atol=1e-5)
-    stock = stock_roi_align(masks, boxes.cuda(), inds.cuda(), (28, 28))
-    torch.testing.assert_close(on_gpu, stock, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(moved.areas, masks.areas)
-    assert moved.to_rle() == masks.to_rle()
+@pytest.mark.parametrize("to", [{"device": "cpu"}, {"dtype": torch.float16}])
+def test_instance_data_moves_masks_nowhere_before_targets_ask(masks, to):
+    """Neither validation nor regions to ignore need pixels on a device."""
+    data = InstanceData(masks=masks, scores=torch.ones(len(masks)))
+    moved = data.to(**to).masks
+    assert moved.planes is masks.planes
+    boxes, inds = torch.tensor([[1.0, 2, 9, 9]] * 2), torch.tensor([0, 3])
+    moved.roi_align(boxes, inds, (7, 7))
+    kept = moved._on_device
+    moved.roi_align(boxes, inds, (7, 7))
+    assert moved._on_device is kept
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(_dump(m))])
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_copies_are_equal_and_independent(masks, copied, as_tensor):
-    source = masks.to("cpu") if as_tensor else masks.flip()
+def test_copies_are_equal_and_independent(masks, copied):
+    source = masks.flip()
     before = to_bitmaps(source)
     other = copied(source)
     assert_same(other, before)
@@ -622,7 +643,8 @@ def compare_region(folder, seed: int) -> None:
         theirs = stock.crop_and_resize(
             proposals[chunk], (28, 28), np.arange(len(chunk)), binarize=False
         ).masks
-        np.testing.assert_array_equal(targets[chunk], theirs)
+        assert_same_targets(targets[chunk], theirs, theirs)
+        assert ((targets[chunk] >= 0.5) == (theirs >= 0.5)).all()
 
 
 def test_smallest_real_regions_equal_bitmaps(hw3):
@@ -642,14 +664,13 @@ def test_every_real_region_equals_bitmaps(hw3, index):
 @given(label_masks())
 @settings(deadline=None, max_examples=40)
 def test_foreground_and_runs_are_the_pixels_of_the_instances(masks):
-    """Not those of ids that no instance has; planes may be on a device."""
+    """Not those of ids that no instance has."""
     bitmaps = masks.to_ndarray().astype(bool)
     drawn = np.zeros((len(masks), masks.width * masks.height), bool)
-    for owner, start, end in masks.to("cpu").runs():
+    for owner, start, end in masks.runs():
         assert (start[1:] >= end[:-1]).all()
         drawn[np.repeat(owner, end - start), run_pixels(start, end)] = True
     columns = drawn.reshape(-1, masks.width, masks.height)
     np.testing.assert_array_equal(columns.transpose(0, 2, 1), bitmaps)
     covered = bitmaps.any(axis=0)
     np.testing.assert_array_equal(masks.foreground(), covered)
-    np.testing.assert_array_equal(masks.to("cpu").foreground(), covered)

@@ -7,7 +7,10 @@ model = dict(
             checkpoint='https://download.pytorch.org/models/'
             'resnet50-0676ba61.pth')),
     rpn_head=dict(anchor_generator=dict(scales=[4])),
-    roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
+    roi_head=dict(
+        bbox_roi_extractor=dict(type='Fp32RoIExtractor'),
+        mask_roi_extractor=dict(type='Fp32RoIExtractor'),
+        mask_head=dict(type='RoIFCNMaskHead')),
     train_cfg=dict(
         rpn=dict(
             assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5)),

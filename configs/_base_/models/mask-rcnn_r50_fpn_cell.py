@@ -10,7 +10,10 @@ model = dict(
             'resnet50-0676ba61.pth')),
     # Half of the cells are below 23 pixels: anchors of 16, 32, ..., 256.
     rpn_head=dict(anchor_generator=dict(scales=[4])),
-    roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
+    roi_head=dict(
+        bbox_roi_extractor=dict(type='Fp32RoIExtractor'),
+        mask_roi_extractor=dict(type='Fp32RoIExtractor'),
+        mask_head=dict(type='RoIFCNMaskHead')),
     # A region holds up to 770 cells. Regions of ignore.tif train nothing.
     train_cfg=dict(
         rpn=dict(
