@@ -6,6 +6,7 @@ printed before it runs.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -58,6 +59,7 @@ def check_submission(path: Path) -> int:
 
 def main() -> None:
     """Make data, train, evaluate, submit, report, draw."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     start = time.monotonic()
     # A new folder each time: nothing is overwritten.
     work_dir = next(

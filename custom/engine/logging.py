@@ -20,6 +20,8 @@ _NOT_ON_SCREEN = (
     "Config:\n",
     "Hooks will be executed",
     "paramwise_options",
+    "set param ",
+    "Param groups = ",
     "Distributed training is not used, all SyncBatchNorm",
     '"FileClient" will be deprecated',
     '"HardDiskBackend" is the alias',

@@ -11,6 +11,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
 from custom.engine.guards import count_parameters
@@ -167,6 +168,21 @@ def test_the_champion_is_within_the_courses_limit():
     assert total == trainable < 200_000_000
     # 88.6 million of the backbone, three box heads and three mask heads.
     assert trainable == 140_726_065
+
+
+@pytest.mark.parametrize("path", [CELL / "maskrcnn_r50.py", CHAMPION])
+def test_norms_biases_grn_and_layer_scale_have_no_decay(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    with torch.device("meta"):
+        model = MODELS.build(cfg.model)
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert {decay[id(p)] for p in trained if p.ndim == 1} == {0}
+    assert {decay[id(p)] for p in trained if p.ndim > 1} == {0.05}
+    rates = {group["lr"] for group in groups}
+    assert len(rates) == (1 if path != CHAMPION else 14)
 
 
 @pytest.fixture

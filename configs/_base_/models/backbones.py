@@ -11,6 +11,12 @@ convnextv2_b = dict(
         checkpoint='https://mmassets.onedl.ai/mmclassification/v0/convnext-v2/'
         'convnext-v2-base_fcmae-pre_3rdparty_in1k_20230104-00a70fa4.pth'))
 convnextv2_b_channels = [128, 256, 512, 1024]
+# The learning rate falls from the last layers to the first, as in ConvNeXt's own
+# detectors; MMDetection's constructor also leaves norms and biases without decay.
+convnextv2_b_decay = dict(
+    constructor='LearningRateDecayOptimizerConstructor',
+    paramwise_cfg=dict(
+        _delete_=True, decay_rate=0.8, decay_type='layer_wise', num_layers=12))
 
 # ConvNeXt-T (arXiv 2201.03545), pre-trained on ImageNet-1k.
 convnext_t = dict(
@@ -21,3 +27,7 @@ convnext_t = dict(
     init_cfg=dict(
         type='Pretrained', checkpoint='torchvision://convnext_tiny'))
 convnext_t_channels = [96, 192, 384, 768]
+convnext_t_decay = dict(
+    constructor='LearningRateDecayOptimizerConstructor',
+    paramwise_cfg=dict(
+        _delete_=True, decay_rate=0.7, decay_type='layer_wise', num_layers=6))

@@ -4,3 +4,4 @@ _base_ = ['../maskrcnn_r50.py', '../../_base_/models/backbones.py']
 model = dict(
     backbone=dict(_delete_=True, **_base_.convnext_t),
     neck=dict(in_channels=_base_.convnext_t_channels))
+optim_wrapper = dict(_base_.convnext_t_decay)
