@@ -89,16 +89,6 @@ def test_no_two_draws_of_a_run_have_one_seed(size, world_size, batch_size, epoch
 
 
 @settings(max_examples=50, deadline=None)
-@given(**shapes)
-def test_seed_of_a_draw_does_not_know_the_batch(size, world_size, batch_size):
-    s = of_rank(DrawSampler, 0, world_size, size, batch_size=batch_size)
-    alone = of_rank(DrawSampler, 0, 1, size)
-    s.set_epoch(3), alone.set_epoch(3)
-    shared = range(0, size, world_size)
-    assert keys(s)[: len(shared)] == [keys(alone)[i] for i in shared]
-
-
-@settings(max_examples=50, deadline=None)
 @given(size=st.integers(1, 40), rank=st.integers(0, 2), epoch=st.integers(0, 3))
 def test_order_is_the_stock_samplers(size, rank, epoch):
     found, expected = (

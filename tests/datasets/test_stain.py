@@ -13,8 +13,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 from scipy.special import comb
 
-from custom.datasets import CellDataset
-from custom.datasets.splits import Split, make_split
+from custom.datasets.splits import make_split
 from custom.datasets.stain import (
     cluster_names,
     patch_features,
@@ -74,21 +73,6 @@ def test_clusters_are_the_slides_that_were_drawn(regions):
     found = cluster_names([patch_features(image) for image in images])
     assert adjusted_rand(found, slides) == 1
     assert found[0] == "stain01" and len(set(found)) == 6
-
-
-def test_content_counts_less_than_without_patches(regions):
-    """What patches of one image differ by does not tell images apart."""
-    images, slides = regions
-    slides = np.array(slides)
-    patches = [patch_features(image) for image in images]
-    means = np.array([own.mean(0) for own in patches])
-    same = (slides[:, None] == slides)[np.triu_indices(len(slides), 1)]
-
-    def ratio(points) -> float:
-        distances = pdist(points)
-        return distances[same].mean() / distances[~same].mean()
-
-    assert ratio(signatures(patches)) < 0.7 * ratio(means / means.std(0))
 
 
 def test_absorbance_of_white_gray_and_black():
@@ -171,16 +155,6 @@ def test_split_keeps_clusters_together_whatever_the_seed(tiny_root):
         )
         assert not train & val
         assert sorted(split.train + split.val) == sorted(images)
-
-
-def test_command_and_data_set_agree(run_tool, tiny_root, tmp_path):
-    folder = tiny_root / "train"
-    tool = "tools/data/make_split.py"
-    run_tool(tool, folder, "stain_60-40_seed3", "--out", tmp_path)
-    (path,) = tmp_path.iterdir()
-    dataset = CellDataset(data_prefix={"img": str(folder)}, split="stain_60-40_seed3")
-    assert dataset.split == Split.load(path)
-    assert dataset.split.rule == "stain"
 
 
 def test_absent_image_is_named(tmp_path):
