@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from custom.errors import InputError
 from custom.structures.rle import encode_runs, patch_runs
 
 # Pixels that are pasted at once; bounds the memory, not the result.
@@ -49,7 +50,18 @@ class RoIMasks:
         return f"RoIMasks(num_masks={len(self)}, size={self.size})"
 
     def __getitem__(self, index) -> RoIMasks:
-        """Select instances; an int keeps the first dimension."""
+        """Select instances; an int keeps the first dimension.
+
+        Raises:
+            InputError: The index is a string, as if a mask were an RLE dict.
+        """
+        if isinstance(index, str):
+            raise InputError(
+                "RoIMasks",
+                "a metric of MMDetection, such as CocoMetric, takes masks as RLE",
+                "Use CellCocoMetric: COCO's AP for any number of cells, and it needs "
+                "no ann_file",
+            )
         if not isinstance(index, slice) and np.ndim(index) == 0:
             index = [int(index)]
         return self._like(self.probs[index], self.boxes[index])

@@ -1,12 +1,19 @@
 import numpy as np
 import pytest
 import torch
+from mmdet.evaluation import CocoMetric
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-from custom.evaluation import CellCocoMetric, CellPanopticMetric
-from custom.structures import LabelMasks
+from custom.errors import InputError
+from custom.evaluation import (
+    CellCocoMetric,
+    CellPanopticMetric,
+    PredictionDump,
+    Submission,
+)
+from custom.structures import LabelMasks, RoIMasks
 from custom.workbench.analysis.analysis import analyse
 from tests.cell_scenes import CLASSES, make_result, random_result
 
@@ -43,9 +50,9 @@ def scenes(seed: int) -> list:
     return [random_result(rng, i % 2 == 0, f"image{i}") for i in range(5)]
 
 
-def test_figures_are_those_of_the_analysis():
+def test_metrics_are_those_of_the_analysis():
     results = scenes(0)
-    figures = evaluate(CellPanopticMetric(score_thr=0.3), results)
+    metrics = evaluate(CellPanopticMetric(score_thr=0.3), results)
     expected = analyse(results, CLASSES, score_thr=0.3)
     for key in (
         "PQ",
@@ -58,17 +65,17 @@ def test_figures_are_those_of_the_analysis():
         "recall",
         "F1",
     ):
-        assert figures[f"cell/{key}"] == pytest.approx(expected.metrics[key])
+        assert metrics[f"cell/{key}"] == pytest.approx(expected.metrics[key])
     for name in CLASSES:
         for key in ("PQ", "F1"):
-            assert figures[f"cell/{key}_{name}"] == pytest.approx(
+            assert metrics[f"cell/{key}_{name}"] == pytest.approx(
                 expected.per_class[name][key]
             )
 
 
 def test_what_is_not_defined_is_minus_one():
-    figures = evaluate(CellPanopticMetric(), [make_result(np.zeros((5, 5)), [], [])])
-    assert set(figures.values()) == {-1.0}
+    metrics = evaluate(CellPanopticMetric(), [make_result(np.zeros((5, 5)), [], [])])
+    assert set(metrics.values()) == {-1.0}
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -96,10 +103,54 @@ def test_ignored_predictions_change_no_average_precision(iou_type):
     assert ap50(with_extra, (regions > 0) * 1) == pytest.approx(1)
 
 
+def one_mask() -> RoIMasks:
+    """A square in the corner."""
+    box = torch.tensor([[0, 0, 5.0, 5]])
+    return RoIMasks(torch.ones(1, 28, 28), box, (9, 9), 0.5)
+
+
+def test_stock_coco_metric_is_refused_with_the_remedy():
+    """It reads masks as RLE; 1951804 ended in a ValueError of int('counts')."""
+    metric = CocoMetric(metric="segm")
+    metric.dataset_meta = {"classes": CLASSES}
+    sample = to_sample(make_result(np.eye(9, dtype=int), [0], []), 1)
+    sample["instances"] = []
+    sample["pred_instances"] = InstanceData(
+        masks=RoIMasks(
+            torch.ones(1, 28, 28), torch.tensor([[0, 0, 5.0, 5]]), (9, 9), 0.5
+        ),
+        labels=torch.zeros(1, dtype=torch.int64),
+        scores=torch.ones(1),
+        bboxes=torch.tensor([[0, 0, 5.0, 5]]),
+    ).to_dict()
+    metric.process({}, [sample])
+    with pytest.raises(InputError, match="Use CellCocoMetric"):
+        metric.evaluate(1)
+
+
+def test_a_mask_is_encoded_once_for_all_metrics(monkeypatch, tmp_path):
+    calls = []
+    encode = RoIMasks._pasted
+    monkeypatch.setattr(RoIMasks, "_pasted", lambda m: calls.append(m) or encode(m))
+    sample = to_sample(make_result(np.eye(9, dtype=int), [0], []), 1)
+    sample["pred_instances"]["masks"] = one_mask()
+    for key, value in (("labels", [0]), ("scores", [0.9]), ("bboxes", [[0, 0, 5, 5]])):
+        sample["pred_instances"][key] = torch.tensor(value)
+    for metric in (
+        CellCocoMetric(),
+        CellPanopticMetric(),
+        PredictionDump(str(tmp_path)),
+        Submission(str(tmp_path)),
+    ):
+        metric.dataset_meta = {"classes": CLASSES}
+        metric.process({}, [sample])
+    assert len(calls) == 1
+
+
 def test_validation_has_both_metrics_and_keeps_the_best_ap50(repo):
     cfg = Config.fromfile(repo / "configs" / "demo" / "maskrcnn_r18-slim.py")
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         assert [e.type for e in evaluator] == ["CellCocoMetric", "CellPanopticMetric"]
     assert cfg.default_hooks.checkpoint.save_best == "coco/segm_mAP_50"
-    figures = evaluate(CellCocoMetric(), scenes(1))
-    assert cfg.default_hooks.checkpoint.save_best in figures
+    metrics = evaluate(CellCocoMetric(), scenes(1))
+    assert cfg.default_hooks.checkpoint.save_best in metrics
