@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from custom.datasets.splits import patients_from_names
@@ -34,6 +35,11 @@ _ABOUT_PAIRS = (
     "whole table, trust p: it is corrected for the {} tests of this page (Holm), "
     "because among many metrics one differs by chance. Both speak about these trained "
     "models; another seed of the same config is another model."
+)
+
+_NO_TESTS = (
+    "Paired on the same images. There are too few independent groups for intervals and "
+    "tests: the differences may be chance."
 )
 
 
@@ -223,10 +229,11 @@ def _pairs(analyses: Mapping[str, Analysis]) -> list[dict]:
     keys = [(name, key) for name, of_run in gaps.items() for key in of_run]
     adjusted = holm([gaps[name][key].p for name, key in keys])
     corrected = dict(zip(keys, adjusted.tolist(), strict=True))
+    count = int(np.count_nonzero(~np.isnan(adjusted)))
     return [
         {
             "heading": f"{name} against {first}",
-            "about": _ABOUT_PAIRS.format(int((adjusted == adjusted).sum())),
+            "about": _ABOUT_PAIRS.format(count) if count else _NO_TESTS,
             "headers": [
                 ("metric", "text"),
                 (first, "number"),

@@ -306,7 +306,7 @@ def difference_rows(
     for key, gap in differences.items():
         change = NONE if np.isnan(gap.value) else f"{gap.value:+.3f}"
         values = (number(first[key].value), number(second[key].value))
-        interval = span(gap, signed=True) or gap.reason
+        interval = span(gap, signed=True) or "no interval" * bool(gap.reason)
         rows.append([key, *values, (change, interval), number(corrected[key])])
     return rows
 
