@@ -161,9 +161,9 @@ def main() -> None:
 
     source = open_source(args.source, args.split)
     facts, small = [], {}
-    for sample in source.samples():
-        name, image = sample.name, sample.image
-        facts.append(inspect(name, sample.subset, image, sample.masks, sample.labels))
+    for subset, sample in source.samples():
+        name, image = sample.name, sample.image()
+        facts.append(inspect(name, subset, image, sample.masks, sample.labels))
         small[name] = picture(image, name, 180)
     names = [image.name for image in facts]
     patient_of = patients(names, args.patients)

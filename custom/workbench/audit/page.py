@@ -13,35 +13,15 @@ from mmengine.config import ConfigDict
 from tqdm import tqdm
 
 from custom.datasets.cell import CellDataset
-from custom.structures import LabelMasks
-from custom.transforms.loading import LoadCellImage, LoadLabelMasks, image_loader
 from custom.workbench.audit.anchors import AnchorFit
 from custom.workbench.audit.checks import KINDS, Facts, Finding
 from custom.workbench.report import figures
+from custom.workbench.report.data import Labelled, LabelledSet
 from custom.workbench.report.page import Chart, chart, render
 from custom.workbench.report.pictures import image_uri, outline
 from custom.workbench.report.theme import css
 
 SHOWN = 8  # examples of one kind of finding
-
-
-@dataclass
-class Sample:
-    """One image with its cells.
-
-    Attributes:
-        name: Its name.
-        subset: ``'train'`` or ``'val'``.
-        image: (H, W, 3) uint8 RGB.
-        masks: Its N cells.
-        labels: (N,) their classes.
-    """
-
-    name: str
-    subset: str
-    image: np.ndarray
-    masks: LabelMasks
-    labels: np.ndarray
 
 
 @dataclass
@@ -74,25 +54,16 @@ class Source:
     def _any(self) -> CellDataset:
         return next(iter(self.sets.values()))
 
-    def samples(self, names: Collection[str] | None = None) -> Iterator[Sample]:
-        """Read the images, or those of some names, as they are, with a progress bar."""
-        wanted = [
-            (subset, dataset, entry)
-            for subset, dataset in self.sets.items()
-            for entry in map(dataset.get_data_info, range(len(dataset)))
-            if names is None or entry["name"] in names
-        ]
-        for subset, dataset, entry in tqdm(wanted, unit="image", delay=1, leave=False):
-            load = image_loader(dataset) or LoadCellImage()
-            entry = LoadLabelMasks().transform(entry)
-            cells = ~entry["gt_ignore_flags"]
-            yield Sample(
-                entry["name"],
-                subset,
-                load.read(entry["img_path"]),
-                entry["gt_masks"][cells],
-                entry["gt_bboxes_labels"][cells],
-            )
+    def samples(
+        self, names: Collection[str] | None = None
+    ) -> Iterator[tuple[str, Labelled]]:
+        """Yield (subset, image) of all images, or those of some names, with a bar."""
+        total = sum(map(len, self.sets.values())) if names is None else len(names)
+        with tqdm(total=total, unit="image", delay=1, leave=False) as bar:
+            for subset, dataset in self.sets.items():
+                for sample in LabelledSet(dataset).select(names):
+                    yield subset, sample
+                    bar.update()
 
 
 def anchor_lines(fits: Mapping[str, AnchorFit]) -> list[str]:
@@ -257,12 +228,12 @@ def picture(image: np.ndarray, label: str, max_side: int = 300) -> dict:
     }
 
 
-def close_up(sample: Sample, box: tuple, palette: Sequence[tuple]) -> dict:
+def close_up(sample: Labelled, box: tuple, palette: Sequence[tuple]) -> dict:
     """A cell and what is around it, with the outlines of all cells there."""
     x1, y1, x2, y2 = box
     margin = max(16, max(x2 - x1, y2 - y1) // 2)
     top, left = max(0, y1 - margin), max(0, x1 - margin)
-    part = sample.image[top : y2 + margin, left : x2 + margin]
+    part = sample.image()[top : y2 + margin, left : x2 + margin]
     height, width = part.shape[:2]
     window = np.array([left, top, left + width, top + height])
     boxes = sample.masks.boxes()
@@ -295,12 +266,12 @@ def problem_shots(
         for name in finding.images[:2]:
             wanted.setdefault(name, []).append(finding)
     made: dict[tuple[Finding, str], dict] = {}
-    for sample in source.samples(wanted):
+    for _, sample in source.samples(wanted):
         for finding in wanted[sample.name]:
             made[finding, sample.name] = (
                 close_up(sample, finding.box, source.palette)
                 if finding.box
-                else picture(sample.image, sample.name)
+                else picture(sample.image(), sample.name)
             )
     return {
         finding: [made[finding, name] for name in finding.images[:2]]

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from mmdet.registry import DATASETS
@@ -26,12 +34,14 @@ class Labelled:
         size: (H, W) in pixels.
         masks: Its N cells.
         labels: (N,) int64, their classes.
+        image: Reads its pixels, (H, W, 3) uint8 RGB in true colours.
     """
 
     name: str
     size: tuple[int, int]
     masks: LabelMasks
     labels: np.ndarray
+    image: Callable[[], np.ndarray]
 
     @property
     def sides(self) -> np.ndarray:
@@ -69,7 +79,13 @@ class LabelledSet:
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[Labelled]:
+        return self.select()
+
+    def select(self, names: Collection[str] | None = None) -> Iterator[Labelled]:
+        """Yield the images of some names, or all."""
         for entry in map(self.dataset.get_data_info, range(len(self))):
+            if names is not None and entry["name"] not in names:
+                continue
             entry = self._read_masks.transform(entry)
             cells = ~entry["gt_ignore_flags"]
             yield Labelled(
@@ -77,6 +93,7 @@ class LabelledSet:
                 (entry["height"], entry["width"]),
                 entry["gt_masks"][cells],
                 entry["gt_bboxes_labels"][cells],
+                partial(self._read_image.read, entry["img_path"]),
             )
 
     def images(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
