@@ -97,7 +97,7 @@ def shrink(cfg: Config) -> None:
             node["score_thr"] = 0.0
         if "num_workers" in node:
             node.update(num_workers=0, persistent_workers=False, batch_size=1)
-    if cfg.train_cfg.type == "EpochBasedTrainLoop":
+    if "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
     else:
         cfg.train_cfg.update(max_iters=1, val_interval=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
@@ -78,15 +80,16 @@ def test_a_config_may_bring_its_own_tta_pipeline(repo):
 @pytest.mark.parametrize("given", [True, False])
 def test_the_submission_has_the_validated_resize(repo, given):
     cfg = Config.fromfile(repo / "configs/demo/maskrcnn_r18-slim.py")
+    cfg.submission_dataloader.dataset.pop("pipeline", None)
+    native = copy.deepcopy(prediction_pipeline(cfg))
     for step in cfg.test_dataloader.dataset.pipeline:
         if step.type == "Resize":
             step.scale_factor = 1.5
     if given:
-        cfg.submission_dataloader.dataset.pipeline = cfg.test_pipeline
+        cfg.submission_dataloader.dataset.pipeline = native
         with pytest.raises(InputError, match=r"differs from the validated.*Resize"):
             set_submission(cfg)
         return
-    cfg.submission_dataloader.dataset.pop("pipeline", None)
     steps = prediction_pipeline(cfg)
     assert [step.type for step in steps] == ["LoadCellImage", "Resize", "PackDetInputs"]
     set_submission(cfg)
