@@ -97,6 +97,8 @@ def shrink(cfg: Config) -> None:
             node["score_thr"] = 0.0
         if "num_workers" in node:
             node.update(num_workers=0, persistent_workers=False, batch_size=1)
+    # Schedules of the reproductions keep the length of the real run.
+    cfg.custom_hooks = [h for h in cfg.custom_hooks if h.type != "ScheduleCheckHook"]
     if "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
     else:
