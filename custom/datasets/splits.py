@@ -269,8 +269,8 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
     Raises:
         InputError: A name carries none.
     """
-    found = {name: TCGA_PATIENT.search(name) for name in names}
-    without = [name for name, match in found.items() if match is None]
+    matches = {name: TCGA_PATIENT.search(name) for name in names}
+    without = [name for name, match in matches.items() if match is None]
     if without:
         raise InputError(
             source,
@@ -279,7 +279,7 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
             "--patients, and its split file to the config; where nobody knows the "
             "patients, choose a split by look, such as stain_80-20",
         )
-    return {name: match[0] for name, match in found.items()}
+    return {name: match[0] for name, match in matches.items()}
 
 
 def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def _features(patch: np.ndarray) -> np.ndarray:
     light, dark = np.percentile(darkness, [15, 85])
     parts = [darkness >= dark, (darkness > light) & (darkness < dark)]
     parts.append(darkness <= light)
-    found = [
+    features = [
         values[part].mean(0) if part.any() else values.mean(0)
         for values in (density, share)
         for part in parts
@@ -118,7 +118,7 @@ def _features(patch: np.ndarray) -> np.ndarray:
     planes = cv2.cvtColor(patch, cv2.COLOR_RGB2YCrCb).astype(np.float32)
     near = np.abs(planes[:, 1:] - planes[:, :-1]).mean((0, 1))
     far = np.abs(planes[:, 2:] - planes[:, :-2]).mean((0, 1))
-    return np.concatenate([*found, np.log((near + 0.01) / (far + 0.01))])
+    return np.concatenate([*features, np.log((near + 0.01) / (far + 0.01))])
 
 
 def signatures(patches: Sequence[np.ndarray]) -> np.ndarray:
@@ -134,8 +134,8 @@ def signatures(patches: Sequence[np.ndarray]) -> np.ndarray:
     Returns:
         (N, F) float64.
     """
-    means = np.array([own.mean(0) for own in patches])
-    residuals = np.concatenate([own - own.mean(0) for own in patches])
+    means = np.array([points.mean(0) for points in patches])
+    residuals = np.concatenate([points - points.mean(0) for points in patches])
     scale = residuals.std(0)
     scale[scale == 0] = 1
     residuals, means = residuals / scale, (means - means.mean(0)) / scale
@@ -175,11 +175,11 @@ def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
     sizes = member.sum(0)
     sums = distances @ member
     index = np.arange(len(place))
-    own = sums[index, place] / np.maximum(sizes[place] - 1, 1)
+    within = sums[index, place] / np.maximum(sizes[place] - 1, 1)
     means = sums / sizes
     means[index, place] = np.inf
     other = means.min(1)
-    widest = np.maximum(own, other)
+    widest = np.maximum(within, other)
     alone = (sizes[place] == 1) | (widest == 0)
-    values = np.where(alone, 0, (other - own) / np.where(alone, 1, widest))
+    values = np.where(alone, 0, (other - within) / np.where(alone, 1, widest))
     return float(values.mean())

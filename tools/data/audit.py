@@ -6,7 +6,7 @@ Examples::
     python tools/data/audit.py data/hw3/train --split grouped_80-20 --json audit.json
 
 The page holds everything itself: image and cell sizes, classes, how well anchors fit,
-and suspected problems with pictures: near-duplicates, patients in both halves of the
+and suspected problems with images: near-duplicates, patients in both halves of the
 split, stains that stand out, red and blue exchanged, cells in pieces, and more.
 """
 
@@ -29,7 +29,7 @@ from custom.errors import InputError, run_tool
 from custom.formats.coco import write_json
 from custom.workbench.audit import anchors
 from custom.workbench.audit.checks import KINDS, Facts, Finding, findings, inspect
-from custom.workbench.audit.page import Source, anchor_lines, audit_page, picture
+from custom.workbench.audit.page import Source, anchor_lines, audit_page, thumbnail
 from custom.workbench.report import guard_page, write_page
 
 STOCK_MAX_DETS = 100
@@ -88,7 +88,7 @@ def patients(names: Sequence[str], table: Path | None) -> Mapping[str, str] | No
 def as_json(
     source: Source,
     facts: Sequence[Facts],
-    found: Sequence[Finding],
+    results: Sequence[Finding],
     fits: Mapping[str, anchors.AnchorFit],
     patient_of: Mapping[str, str] | None,
     cluster_of: Mapping[str, str],
@@ -114,7 +114,7 @@ def as_json(
             }
             for image in facts
         ],
-        "findings": [asdict(finding) for finding in found],
+        "findings": [asdict(finding) for finding in results],
         "anchors": {
             name: {**asdict(fit), "by_class": [_or_none(v) for v in fit.by_class]}
             for name, fit in fits.items()
@@ -164,30 +164,30 @@ def main() -> None:
     for subset, sample in source.samples():
         name, image = sample.name, sample.image()
         facts.append(inspect(name, subset, image, sample.masks, sample.labels))
-        small[name] = picture(image, name, 180)
+        small[name] = thumbnail(image, name, 180)
     names = [image.name for image in facts]
     patient_of = patients(names, args.patients)
     clusters = cluster_names([image.features for image in facts])
     cluster_of = dict(zip(names, clusters, strict=True))
     left_out = [
         Finding("unreadable", (), str(error))
-        for own in source.sets.values()
-        for error in own.left_out
+        for dataset in source.sets.values()
+        for error in dataset.left_out
     ]
-    found = left_out + findings(
+    results = left_out + findings(
         facts, source.classes, source.max_dets, patient_of, cluster_of
     )
     fits = anchor_fits(source, facts)
-    html = audit_page(source, facts, found, fits, small, patient_of, cluster_of)
+    html = audit_page(source, facts, results, fits, small, patient_of, cluster_of)
     write_page(html, args.out)
-    for kind, count in Counter(finding.kind for finding in found).items():
+    for kind, count in Counter(finding.kind for finding in results).items():
         print(f"{count:6} {KINDS[kind][0]}")
     for line in anchor_lines(fits):
         print(line)
     print(f"{args.out}: {len(facts)} images, {len(html) / 1e6:.1f} MB")
     if args.json:
         write_json(
-            as_json(source, facts, found, fits, patient_of, cluster_of), args.json
+            as_json(source, facts, results, fits, patient_of, cluster_of), args.json
         )
         print(f"{args.json}: the same for programs")
 

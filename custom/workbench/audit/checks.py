@@ -200,8 +200,8 @@ def _overlaps(masks: LabelMasks) -> list[tuple[int, int, int]]:
         for first in range(second):
             both = (planes[first] > 0) & (planes[second] > 0)
             ids = np.stack([planes[first][both], planes[second][both]], 1)
-            found, counts = np.unique(ids, axis=0, return_counts=True)
-            for (a, b), count in zip(found.tolist(), counts.tolist(), strict=True):
+            unique, counts = np.unique(ids, axis=0, return_counts=True)
+            for (a, b), count in zip(unique.tolist(), counts.tolist(), strict=True):
                 # Ids of instances that were left out have no index.
                 if a in index[first] and b in index[second]:
                     pairs.append((index[first][a], index[second][b], count))
@@ -224,7 +224,7 @@ def findings(
         patient_of: Patient of each image, if known.
         cluster_of: Stain cluster of each image, for data of unknown patients.
     """
-    found = [
+    results = [
         *_in_both_halves(facts, patient_of, cluster_of),
         *_duplicates(facts),
         *_color_orders(facts),
@@ -233,7 +233,7 @@ def findings(
         *_suspect_images(facts, max_dets),
         *_absent_classes(facts, classes),
     ]
-    return sorted(found, key=lambda finding: list(KINDS).index(finding.kind))
+    return sorted(results, key=lambda finding: list(KINDS).index(finding.kind))
 
 
 def _in_both_halves(facts, patient_of, cluster_of) -> Iterator[Finding]:
@@ -261,18 +261,18 @@ def _duplicates(facts: Sequence[Facts]) -> list[Finding]:
         view = (view[:, ::-1] if flipped else view).reshape(rows.shape)
         np.maximum(best, rows @ view.T, out=best)
     pairs = np.argwhere(np.triu(best, 1) > _SAME)
-    found = []
+    duplicates = []
     for i, j in sorted(pairs.tolist(), key=lambda pair: -best[tuple(pair)]):
         first, second = facts[i], facts[j]
         where = "" if first.subset == second.subset else ", one in each half"
-        found.append(
+        duplicates.append(
             Finding(
                 "duplicate",
                 (first.name, second.name),
                 f"correlation {best[i, j]:.3f}{where}",
             )
         )
-    return found
+    return duplicates
 
 
 def _color_orders(facts: Sequence[Facts]) -> Iterator[Finding]:
@@ -311,12 +311,12 @@ def _suspect_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Findi
         float(np.median(areas[labels == c])) if (labels == c).any() else 0.0
         for c in range(len(classes))
     ]
-    found = []  # (how bad, finding)
+    suspects = []  # (how bad, finding)
 
     def add(kind: str, image: Facts, index: int, text: str, badness: float) -> None:
         box = tuple(int(v) for v in image.boxes[index])
         text = f"{classes[image.labels[index]]}, {text}"
-        found.append((badness, Finding(kind, (image.name,), text, box)))
+        suspects.append((badness, Finding(kind, (image.name,), text, box)))
 
     for image in facts:
         for i, (label, area) in enumerate(zip(image.labels, image.areas, strict=True)):
@@ -331,7 +331,7 @@ def _suspect_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Findi
             share = pixels / min(image.areas[i], image.areas[j])
             text = f"{pixels} px with {classes[image.labels[j]]}, {share:.0%}"
             add("overlap", image, i, f"{text} of the smaller", share)
-    return [finding for _, finding in sorted(found, key=lambda pair: -pair[0])]
+    return [finding for _, finding in sorted(suspects, key=lambda pair: -pair[0])]
 
 
 def _suspect_images(facts: Sequence[Facts], max_dets: int) -> Iterator[Finding]:

@@ -82,9 +82,9 @@ def shares(
 ) -> go.Figure:
     """Shares of the cells of each class, in percent, over logarithmic bins."""
     counts = {}
-    for name, own in zip(names, values, strict=True):
-        found, _ = np.histogram(np.clip(own, edges[0], edges[-1]), edges)
-        counts[name] = (100 * found / max(1, found.sum())).tolist()
+    for name, sides in zip(names, values, strict=True):
+        histogram, _ = np.histogram(np.clip(sides, edges[0], edges[-1]), edges)
+        counts[name] = (100 * histogram / max(1, histogram.sum())).tolist()
     centers = np.sqrt(edges[1:] * edges[:-1])
     figure = figures.histogram(centers, counts, x, "% of the class")
     figure.update_traces(hovertemplate="%{y:.1f} %")
@@ -116,7 +116,7 @@ def class_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Char
         for subset in source.sets
     }
     by_class = bars(source.classes, counts, "class", "cells")
-    most = max(2, *(max(own) for own in counts.values()))
+    most = max(2, *(max(numbers_of_set) for numbers_of_set in counts.values()))
     by_class.update_yaxes(type="log", dtick=1, range=[-0.1, np.log10(most) + 0.1])
     edges = [0, 1, 10, 20, 50, 100, 200, 500, 1000, np.inf]
     names = [f"{a}-{b - 1}" for a, b in pairwise(edges[1:-1])]
@@ -149,11 +149,11 @@ def size_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart
     for place, (subset, symbol) in enumerate(
         zip(source.sets, ("circle", "diamond-open"), strict=False)
     ):
-        own = [image for image in facts if image.subset == subset]
+        images_of_set = [image for image in facts if image.subset == subset]
         images.add_scatter(
-            x=[image.size[1] for image in own],
-            y=[image.size[0] for image in own],
-            text=[image.name for image in own],
+            x=[image.size[1] for image in images_of_set],
+            y=[image.size[0] for image in images_of_set],
+            text=[image.name for image in images_of_set],
             name=subset,
             mode="markers",
             marker={"size": 8, "symbol": symbol, "color": figures.run_color(place)},
@@ -161,8 +161,10 @@ def size_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart
         )
 
     def by_class(values: np.ndarray, edges: np.ndarray, x: str) -> go.Figure:
-        own = [values[labels == c] for c in range(len(source.classes))]
-        return figures.by_class(shares(own, source.classes, edges, x), source.palette)
+        by_label = [values[labels == c] for c in range(len(source.classes))]
+        return figures.by_class(
+            shares(by_label, source.classes, edges, x), source.palette
+        )
 
     cell = by_class(sides, 2 ** np.arange(1, 8.26, 0.25), "square root of the area, px")
     aspect = by_class(width / height, 2 ** np.arange(-2, 2.01, 0.25), "width / height")
@@ -217,7 +219,7 @@ def anchor_table(source: Source, fits: Mapping[str, AnchorFit]) -> tuple:
     return headers, rows
 
 
-def picture(image: np.ndarray, label: str, max_side: int = 300) -> dict:
+def thumbnail(image: np.ndarray, label: str, max_side: int = 300) -> dict:
     """A whole image, small."""
     height, width = image.shape[:2]
     return {
@@ -253,11 +255,11 @@ def close_up(sample: Labelled, box: tuple, palette: Sequence[tuple]) -> dict:
 
 
 def problem_shots(
-    source: Source, found: Sequence[Finding]
+    source: Source, results: Sequence[Finding]
 ) -> dict[Finding, list[dict]]:
-    """Pictures of the first findings of each kind, those that name images."""
+    """Images of the first findings of each kind, those that name images."""
     shown, counts = [], Counter()
-    for finding in found:
+    for finding in results:
         counts[finding.kind] += 1
         if finding.images and counts[finding.kind] <= SHOWN:
             shown.append(finding)
@@ -265,37 +267,37 @@ def problem_shots(
     for finding in shown:
         for name in finding.images[:2]:
             wanted.setdefault(name, []).append(finding)
-    made: dict[tuple[Finding, str], dict] = {}
+    thumbnails: dict[tuple[Finding, str], dict] = {}
     for _, sample in source.samples(wanted):
         for finding in wanted[sample.name]:
-            made[finding, sample.name] = (
+            thumbnails[finding, sample.name] = (
                 close_up(sample, finding.box, source.palette)
                 if finding.box
-                else picture(sample.image(), sample.name)
+                else thumbnail(sample.image(), sample.name)
             )
     return {
-        finding: [made[finding, name] for name in finding.images[:2]]
+        finding: [thumbnails[finding, name] for name in finding.images[:2]]
         for finding in shown
     }
 
 
-def problems(source: Source, found: Sequence[Finding]) -> list[dict]:
-    """The findings by kind, with pictures or, where there are none, as lines."""
-    shots = problem_shots(source, found)
+def problems(source: Source, results: Sequence[Finding]) -> list[dict]:
+    """The findings by kind, with images or, where there are none, as lines."""
+    shots = problem_shots(source, results)
     sections = []
     for kind, (title, meaning) in KINDS.items():
-        own = [finding for finding in found if finding.kind == kind]
-        if not own:
+        of_kind = [finding for finding in results if finding.kind == kind]
+        if not of_kind:
             continue
-        seen = [finding for finding in own if finding in shots]
-        lines = [finding.text for finding in own if not finding.images]
+        seen = [finding for finding in of_kind if finding in shots]
+        lines = [finding.text for finding in of_kind if not finding.images]
         sections.append(
             {
                 "title": title,
                 "meaning": meaning,
-                "count": len(own),
+                "count": len(of_kind),
                 "lines": lines,
-                "more": len(own) - len(seen) - len(lines),
+                "more": len(of_kind) - len(seen) - len(lines),
                 "shots": [
                     {
                         "pictures": shots[finding],
@@ -346,7 +348,7 @@ def groups(
 def audit_page(
     source: Source,
     facts: Sequence[Facts],
-    found: Sequence[Finding],
+    results: Sequence[Finding],
     fits: Mapping[str, AnchorFit],
     small: Mapping[str, dict],
     patient_of: Mapping[str, str] | None,
@@ -359,7 +361,9 @@ def audit_page(
     border = sum(int(image.at_border.sum()) for image in facts)
     class_headers, class_rows = class_table(source, facts)
     anchor_headers, anchor_rows = anchor_table(source, fits)
-    halves = ", ".join(f"{len(own)} {name}" for name, own in source.sets.items())
+    halves = ", ".join(
+        f"{len(dataset)} {name}" for name, dataset in source.sets.items()
+    )
     tiles = [
         ("images", str(len(facts)), halves),
         ("cells", f"{cells:,}", f"{border / max(1, cells):.1%} at a border"),
@@ -372,14 +376,14 @@ def audit_page(
             str(orders["bgr"]),
             f"{orders['rgb']} not, {orders['unclear']} unclear",
         ),
-        ("suspicions", str(len(found)), f"{len({f.kind for f in found})} kinds"),
+        ("suspicions", str(len(results)), f"{len({f.kind for f in results})} kinds"),
     ]
     return render(
         "audit.html.j2",
         title="Audit of a data set",
         subtitle=source.name,
         tiles=tiles,
-        problems=problems(source, found),
+        problems=problems(source, results),
         class_headers=class_headers,
         class_rows=class_rows,
         class_charts=class_charts(source, facts),
