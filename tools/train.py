@@ -23,6 +23,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 
+from custom.engine.configs import drop_validation
 from custom.engine.distributed import join_cpu_processes
 from custom.engine.runs import guard_work_dir, resume
 from custom.errors import run_tool
@@ -98,6 +99,8 @@ def main() -> None:
         resume(cfg, args.resume)
     else:
         guard_work_dir(cfg.work_dir)
+    if drop_validation(cfg):
+        print("All images train: no validation, no best checkpoint")
     if not cfg.get("resume"):
         prepare_weights(cfg)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from custom.datasets.splits import Split
 from custom.errors import InputError
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -47,6 +48,33 @@ def _datasets(node: dict) -> Iterator[ConfigDict]:
         if inner is not None:
             yield inner
             yield from _datasets(inner)
+
+
+def drop_validation(cfg: Config) -> bool:
+    """Remove validation from a config if its split leaves no images for it.
+
+    With it go the best checkpoint, early stopping and validation losses; checkpoints
+    are written by their interval.
+
+    Returns:
+        Whether it did: the split is ``all``, or a file without validation images.
+    """
+    if any(
+        _has_validation(d.split) for d in labelled_datasets(cfg.val_dataloader or {})
+    ):
+        return False
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    cfg.default_hooks.checkpoint.save_best = None
+    cfg.custom_hooks = [
+        hook
+        for hook in cfg.custom_hooks
+        if hook["type"] not in ("EarlyStoppingHook", "ValidationLossHook")
+    ]
+    return True
+
+
+def _has_validation(split: str) -> bool:
+    return bool(Split.load(split).val) if split.endswith(".json") else split != "all"
 
 
 def prediction_pipeline(cfg: Config) -> list[dict]:

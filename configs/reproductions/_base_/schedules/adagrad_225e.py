@@ -1,9 +1,6 @@
 # Adagrad for 225 epochs: linear warm-up over three epochs, then a cosine, both per
 # iteration.
-max_epochs = 225
-warmup_epochs = 3
-train_cfg = dict(
-    type='ResumableEpochLoop', max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=225, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -15,12 +12,11 @@ param_scheduler = [
         type='LinearLR',
         start_factor=1e-4,
         begin=0,
-        end=warmup_epochs,
+        end=3,
         convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
-        begin=warmup_epochs,
-        end=max_epochs,
+        begin=3,
         eta_min=1e-6,
         convert_to_iter_based=True),
 ]

@@ -7,5 +7,5 @@ optim_wrapper = dict(
     type='FiniteLossOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=1e-2),
     clip_grad=dict(max_norm=1))
-param_scheduler = [dict(type='CosineAnnealingLR', T_max=20, eta_min=1e-6)]
+param_scheduler = [dict(type='CosineAnnealingLR', eta_min=1e-6)]
 auto_scale_lr = dict(enable=False, base_batch_size=4)

@@ -1,9 +1,6 @@
 # SGD for 50 epochs: linear warm-up over the first 5 % of the iterations, then a cosine
 # to zero, both per iteration.
-max_epochs = 50
-warmup_epochs = 0.05 * max_epochs
-train_cfg = dict(
-    type='ResumableEpochLoop', max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type='ResumableEpochLoop', max_epochs=50, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
@@ -15,12 +12,11 @@ param_scheduler = [
         type='LinearLR',
         start_factor=0.01,
         begin=0,
-        end=warmup_epochs,
+        end=2.5,
         convert_to_iter_based=True),
     dict(
         type='CosineAnnealingLR',
-        begin=warmup_epochs,
-        end=max_epochs,
+        begin=2.5,
         convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
