@@ -1,12 +1,9 @@
-"""Every file under configs/ resolves, repeats no other, trains a step and predicts."""
+"""Every file under configs/ resolves, repeats no other, and builds; kinds of them run."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +13,9 @@ from mmdet.registry import DATASETS, MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.registry import RUNNERS, init_default_scope
 
+from custom.engine.configs import drop_validation, set_submission
 from custom.structures import LabelMasks
 from custom.structures.rle import as_rles
 from tests.nuclei_data import write_nuclei
@@ -29,20 +26,22 @@ FILES = sorted(
     for p in CONFIGS.rglob("*.py")
     if "_base_" not in p.relative_to(CONFIGS).parts
 )
-# Backbones of more than about 40 million parameters.
-HEAVY = ("r101", "r152", "x50", "x101", "convnext", "effnet", "dc5", "c4")
 # This many lines in a row that stand in two files are a copy.
 COPIED_LINES = 6
-# What decides how a config trains and predicts, beside its training data; configs equal
-# in it are run once, and of the others only a training sample is made.
-USED = (
-    "model",
-    "val_dataloader",
-    "submission_dataloader",
-    "optim_wrapper",
-    "param_scheduler",
-    "train_cfg",
-    "custom_hooks",
+REPRODUCTIONS = "reproductions/"
+# One config of each kind of network is trained; those beyond the first are slow.
+RUN = (
+    "debug/maskrcnn_r18-slim_2i",
+    "cell/ablations/htc_r50",
+    "cell/ablations/maskrcnn_r50_seesaw",
+    "cell/champion/cascade-mask-rcnn_convnextv2-b_fpn_36e_tiles",
+    f"{REPRODUCTIONS}torchvision-convnext/mask-rcnn_convnext-b_fpn_20e",
+    f"{REPRODUCTIONS}torchvision-convnext/mask-rcnn_efficientnetv2-m_fpn_20e",
+    f"{REPRODUCTIONS}torchvision-backbones/mask-rcnn_x50-32x4d_fpn_30e",
+    f"{REPRODUCTIONS}torchvision-light/mask-rcnn-v2_r50_fpn_50e_gray",
+    f"{REPRODUCTIONS}detectron2-dc5/mask-rcnn_r50-dc5_225e",
+    f"{REPRODUCTIONS}detectron2-nuclei/mask-rcnn_r50-c4_2400i",
+    f"{REPRODUCTIONS}detectron2-nuclei/mask-rcnn_r50_fpn_2400i",
 )
 
 
@@ -56,13 +55,22 @@ def environment(tiny_root, tmp_path_factory) -> dict[str, Path]:
     }
 
 
-@pytest.fixture(scope="module")
-def seen(tmp_path_factory) -> Path:
-    """Marks of what has been run, for all workers of pytest-xdist."""
-    folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    (folder / "seen").mkdir(exist_ok=True)
-    return folder / "seen"
+@pytest.fixture
+def load(environment, monkeypatch):
+    """Loads a config with the tiny data sets."""
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, str(value))
+
+    def load(path: Path | str) -> Config:
+        cfg = Config.fromfile(CONFIGS / Path(path).with_suffix(".py"))
+        if str(path).startswith("_template_"):
+            settings = {"type": "CellDataset", "data_root": environment["CELL_DATA_ROOT"]}
+            for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+                loader.dataset.update(settings, class_of={f"class{i}": "nucleus" for i in range(1, 5)})
+        init_default_scope(cfg.default_scope)
+        return cfg
+
+    return load
 
 
 def shrink(cfg: Config) -> None:
@@ -97,21 +105,14 @@ def shrink(cfg: Config) -> None:
             node["score_thr"] = 0.0
         if "num_workers" in node:
             node.update(num_workers=0, persistent_workers=False, batch_size=1)
-    # Schedules of the reproductions keep the length of the real run.
-    cfg.custom_hooks = [h for h in cfg.custom_hooks if h.type != "ScheduleCheckHook"]
     if "max_epochs" in cfg.train_cfg:
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
     else:
         cfg.train_cfg.update(max_iters=1, val_interval=1)
-    dataset = cfg.train_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.indices = 1
+    _innermost(cfg.train_dataloader).indices = 1
     if cfg.val_dataloader is not None:
         cfg.val_dataloader.dataset.indices = 1
     cfg.load_from = None
-    cfg.visualizer.vis_backends = []
-    cfg.default_hooks.checkpoint = None
 
 
 def _dicts(node):
@@ -125,14 +126,11 @@ def _dicts(node):
                 yield from _dicts(value)
 
 
-def _name(path: Path) -> str:
-    return str(path.with_suffix(""))
-
-
-def _marked(path: Path):
-    words = path.stem.replace("-", "_").split("_")
-    heavy = any(word.startswith(HEAVY) for word in words)
-    return pytest.param(path, id=_name(path), marks=[pytest.mark.slow] if heavy else [])
+def _innermost(loader: dict) -> dict:
+    dataset = loader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    return dataset
 
 
 def test_names_are_unique():
@@ -151,63 +149,39 @@ def test_no_copied_block():
     blocks: dict[tuple, Path] = {}
     for path in sorted(CONFIGS.rglob("*.py")):
         lines = _lines(path)
-        own = {
-            tuple(lines[i : i + COPIED_LINES])
-            for i in range(len(lines) - COPIED_LINES + 1)
-        }
-        for block in own:
+        starts = range(len(lines) - COPIED_LINES + 1)
+        for block in {tuple(lines[i : i + COPIED_LINES]) for i in starts}:
             assert block not in blocks, (
                 f"{path} repeats {blocks[block]}:\n" + "\n".join(block)
             )
             blocks[block] = path
 
 
-@pytest.mark.parametrize("path", FILES, ids=_name)
-def test_says_what_it_is(path):
+def test_own_data_is_one_short_file():
+    assert len((CONFIGS / "_template_/own_data.py").read_text().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_config_says_what_it_is_and_gives_a_sample(path, load, models_built):
     assert (CONFIGS / path).read_text().startswith("# ")
+    cfg = load(path)
+    # What the report of a reproduction says stands in its metafile.yml.
+    assert "report" not in cfg
+    dataset = _innermost(cfg.train_dataloader)
+    # The pipeline by its name is the one that trains, whatever data sets wrap it.
+    outer = cfg.train_dataloader.dataset
+    assert outer.get("pipeline", dataset.pipeline) == cfg.train_pipeline
+    if "load_pipeline" in cfg:
+        assert dataset.pipeline == cfg.load_pipeline
+    assert cfg.val_dataloader.dataset.pipeline == cfg.val_pipeline
 
-
-@pytest.mark.parametrize("path", map(_marked, FILES))
-def test_trains_predicts_and_round_trips(
-    path, environment, seen, tmp_path, monkeypatch
-):
-    for variable, value in environment.items():
-        monkeypatch.setenv(variable, str(value))
-    cfg = Config.fromfile(CONFIGS / path)
+    models_built(cfg.model, len(dataset.metainfo.classes))
     shrink(cfg)
-    # Configs that differ in sizes only are one and the same now.
-    network = _content([cfg[key] for key in USED], environment)
-    data = _content(cfg.train_dataloader, environment)
-    if _is_new(seen, network):
-        _is_new(seen, network + data)
-        _run(cfg, path, tmp_path, monkeypatch)
-    elif _is_new(seen, network + data):
-        init_default_scope(cfg.default_scope)
-        _check_sample(DATASETS.build(cfg.train_dataloader.dataset)[0], cfg.model)
-
-
-def _content(part, environment: dict[str, Path]) -> str:
-    """A part of a config as text, without the folders of this process."""
-    text = json.dumps(part, sort_keys=True, default=str)
-    for variable, value in environment.items():
-        text = text.replace(str(value), variable)
-    return text
-
-
-def _is_new(seen: Path, content: str) -> bool:
-    """Whether no test has had this content before; from now on one has."""
-    try:
-        (seen / sha256(content.encode()).hexdigest()).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _check_sample(sample: dict, model: dict) -> None:
-    """A training sample is what the network takes."""
+    sample = DATASETS.build(cfg.train_dataloader.dataset)[0]
     image, gt = sample["inputs"], sample["data_samples"].gt_instances
+    detector = cfg.model.get("detector", cfg.model)
     assert image.dtype == torch.uint8
-    assert len(image) == model.backbone.get("in_channels", 3)
+    assert len(image) == detector.backbone.get("in_channels", 3)
     assert isinstance(gt.masks, LabelMasks)
     assert (gt.masks.height, gt.masks.width) == tuple(image.shape[1:])
     boxes = get_box_tensor(gt.bboxes).numpy()
@@ -215,12 +189,38 @@ def _check_sample(sample: dict, model: dict) -> None:
     assert len(gt.labels) == len(boxes)
 
 
-def _run(cfg: Config, path: Path, tmp_path: Path, monkeypatch) -> None:
-    """Train, save, load, predict."""
+@pytest.fixture(scope="module")
+def models_built():
+    """Builds a model without memory, once; its heads know the classes of the data."""
+    built = set()
+
+    def build(model: dict, classes: int) -> None:
+        text = json.dumps(model, sort_keys=True)
+        if text in built:
+            return
+        built.add(text)
+        for node in _dicts(model["roi_head"] if "roi_head" in model else model):
+            assert node.get("num_classes", classes) == classes
+        with torch.device("meta"):
+            MODELS.build(model)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if number else [], id=path)
+        for number, path in enumerate(RUN)
+    ],
+)
+def test_trains_predicts_and_round_trips(path, load, tmp_path, monkeypatch):
+    cfg = load(path)
+    shrink(cfg)
     # Formatting the config for the log takes longer than a training step.
     monkeypatch.setattr(Config, "pretty_text", "")
-    cfg.work_dir, cfg.experiment_name = str(tmp_path), _name(path).replace("/", "-")
-    runner = Runner.from_cfg(cfg)
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), path.replace("/", "-")
+    runner = RUNNERS.build(cfg)
     model = runner.model
     model.init_weights()
     frozen = {k: v.clone() for k, v in model.named_parameters() if not v.requires_grad}
@@ -232,12 +232,10 @@ def _run(cfg: Config, path: Path, tmp_path: Path, monkeypatch) -> None:
     assert any(after[k].sum() != v for k, v in trained.items())
     assert all(after[k].isfinite().all() for k in trained)
 
-    checkpoint = io.BytesIO()
-    torch.save(model.state_dict(), checkpoint)
-    checkpoint.seek(0)
     again = MODELS.build(cfg.model)
-    again.load_state_dict(torch.load(checkpoint, weights_only=True))
-    first, second = (_predict(m, cfg.submission_dataloader) for m in (model, again))
+    again.load_state_dict(model.state_dict())
+    set_submission(cfg)
+    first, second = (_predict(m, cfg.test_dataloader) for m in (model, again))
     assert torch.equal(first.bboxes, second.bboxes)
     assert torch.equal(first.scores, second.scores)
     assert as_rles(first.masks) == as_rles(second.masks)
@@ -248,3 +246,27 @@ def _predict(model, loader):
     batch = pseudo_collate([DATASETS.build(loader.dataset)[0]])
     with torch.no_grad():
         return model.eval().test_step(batch)[0].pred_instances
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["debug/maskrcnn_r18-slim_2i", f"{REPRODUCTIONS}torchvision-light/mask-rcnn-v2_r50_fpn_50e"],
+)
+def test_all_images_train_without_validation_if_the_split_says_so(
+    path, load, tmp_path, monkeypatch
+):
+    assert not drop_validation(cfg := load(path)) and cfg.val_dataloader is not None
+    monkeypatch.setenv("CELL_SPLIT", "all")
+    assert drop_validation(cfg := load(path))
+    assert (cfg.val_dataloader, cfg.val_evaluator, cfg.val_cfg) == (None, None, None)
+    # Nothing is left that waits for a validation.
+    assert "EarlyStoppingHook" not in {hook.type for hook in cfg.custom_hooks}
+    assert cfg.default_hooks.checkpoint.save_best is None
+    if path.startswith("debug"):
+        cfg.work_dir, cfg.experiment_name = str(tmp_path), "all"
+        shrink(cfg)
+        RUNNERS.build(cfg).train()
+        assert (tmp_path / "iter_1.pth").exists()
+        # A resumed run takes the split from its folder.
+        monkeypatch.setenv("CELL_SPLIT", str(tmp_path / "split.json"))
+        assert drop_validation(load(path))
