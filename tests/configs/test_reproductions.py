@@ -39,10 +39,12 @@ KEYS = (
     "optim_wrapper",
     "param_scheduler",
     "train_cfg",
-    "default_hooks.checkpoint",
-    "custom_hooks",
+    "default_hooks.checkpoint.interval",
+    "default_hooks.checkpoint.save_best",
+    "default_hooks.checkpoint.rule",
     "tta_views",
 )
+HOOKS = ("EarlyStoppingHook", "ValidationLossHook")
 
 
 def frozen(name: str) -> dict[str, object]:
@@ -63,6 +65,7 @@ def frozen(name: str) -> dict[str, object]:
         for part in key.split("."):
             node = node.get(part)
         add(key, node)
+    add("hooks", [hook for hook in cfg.custom_hooks if hook.type in HOOKS])
     return values
 
 
