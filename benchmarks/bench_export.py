@@ -29,7 +29,7 @@ from mmengine.registry import init_default_scope
 import custom.models
 import custom.transforms  # noqa: F401 (registers)
 from custom.engine.configs import prediction_pipeline
-from custom.inference.dense_part import DensePart, predict_with, write_onnx
+from custom.models.dense_part import DensePart, predict_with, write_onnx
 
 SIZE, DETECTIONS = 512, 300
 NETWORKS = {

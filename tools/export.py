@@ -21,10 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from custom.errors import InputError, run_tool
-from custom.inference.dense_part import write_onnx
 from custom.inference.export import load_export, save_export
 from custom.inference.known_types import check_types
 from custom.inference.trained_model import build_network, read_model
+from custom.models.dense_part import write_onnx
 
 
 def parse_args() -> argparse.Namespace:
@@ -56,11 +56,17 @@ def main() -> None:
     checkpoint = Path(model.info["checkpoint"])
     run = model.info.get("run", checkpoint.resolve().parent.name)
     info = {"run": run, "checkpoint": checkpoint.name}
+    info |= {k: model.info[k] for k in ("data", "split", "score") if k in model.info}
     model = replace(model, info=info)
     save_export(args.out, model)
     load_export(args.out)
     size = args.out.stat().st_size / 1e6
     print(f"{args.out}: {size:.1f} MB, {', '.join(model.classes)}, of {checkpoint}")
+    mpp = model.config.get("mpp")
+    order = model.config["pipeline"][0].get("channel_order")
+    print(f"  pixels of {mpp or 'unknown'} µm, training files stored {order or 'any'}")
+    for key in ("data", "split", "score"):
+        print(f"  {key}: {info.get(key, 'not known')}")
     if args.onnx is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, to its developers

@@ -9,6 +9,7 @@ import numpy as np
 from faster_coco_eval import mask as fast_mask
 from scipy.sparse import csr_matrix
 
+from custom.inference.tiles import Detections, shared_pixels
 from custom.structures.rle import (
     decode_runs,
     encode_runs,
@@ -270,3 +271,31 @@ def vote_masks(
     return encode_runs(
         whose[piece], where[piece], where[piece + 1], len(groups), rles[0]["size"]
     )
+
+
+def best_class(found: Detections) -> np.ndarray:
+    """Indices of the detections that are left if each cell has one class.
+
+    Of two masks of different classes with an IoU above a half the better stays.
+
+    Args:
+        found: N detections, best score first.
+    """
+    windows, areas = found.masks.windows, found.masks.areas
+    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for a, b in interval_pairs(windows[:, 0], windows[:, 2]):
+        extent = np.minimum(windows[a, 2:], windows[b, 2:])
+        extent = (extent - np.maximum(windows[a, :2], windows[b, :2])).clip(min=0)
+        # An IoU above a half means that a third of both areas is shared.
+        near = 3 * extent.prod(axis=1, dtype=np.int64) > areas[a] + areas[b]
+        near &= found.labels[a] != found.labels[b]
+        firsts.append(np.minimum(a, b)[near])
+        seconds.append(np.maximum(a, b)[near])
+    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    shared = shared_pixels(found.masks, first, second)
+    same = 3 * shared > areas[first] + areas[second]
+    gone = np.zeros(len(found), bool)
+    order = np.lexsort((second[same], first[same]))
+    for a, b in zip(first[same][order], second[same][order], strict=True):
+        gone[b] |= ~gone[a]
+    return np.flatnonzero(~gone)

@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from custom.errors import InputError
+from custom.inference.fusion import best_class
 from custom.inference.segmentation import Color, Segmentation
-from custom.inference.tiles import Detections, TileGrid, TileMerger, shared_pixels
+from custom.inference.tiles import Detections, TileGrid, TileMerger
 from custom.inference.tissue import TissueMask, judge_colours
 from custom.io.pixels import (
     ArrayPixels,
@@ -25,7 +26,6 @@ from custom.io.pixels import (
 )
 from custom.io.slide import OpenImage, open_image
 from custom.structures import RoIMasks
-from custom.structures.rle import interval_pairs
 
 TILE_SIZE = 768
 # Images up to this many pixels are read once; of larger ones the parts that are needed.
@@ -448,31 +448,3 @@ class Scene:
     def rows(self) -> int:
         """The number of rows of tiles."""
         return len(self.grid.rows)
-
-
-def best_class(found: Detections) -> np.ndarray:
-    """Indices of the detections that are left if each cell has one class.
-
-    Of two masks of different classes with an IoU above a half the better stays.
-
-    Args:
-        found: N detections, best score first.
-    """
-    windows, areas = found.masks.windows, found.masks.areas
-    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for a, b in interval_pairs(windows[:, 0], windows[:, 2]):
-        extent = np.minimum(windows[a, 2:], windows[b, 2:])
-        extent = (extent - np.maximum(windows[a, :2], windows[b, :2])).clip(min=0)
-        # An IoU above a half means that a third of both areas is shared.
-        near = 3 * extent.prod(axis=1, dtype=np.int64) > areas[a] + areas[b]
-        near &= found.labels[a] != found.labels[b]
-        firsts.append(np.minimum(a, b)[near])
-        seconds.append(np.maximum(a, b)[near])
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    shared = shared_pixels(found.masks, first, second)
-    same = 3 * shared > areas[first] + areas[second]
-    gone = np.zeros(len(found), bool)
-    order = np.lexsort((second[same], first[same]))
-    for a, b in zip(first[same][order], second[same][order], strict=True):
-        gone[b] |= ~gone[a]
-    return np.flatnonzero(~gone)

@@ -10,7 +10,7 @@ from custom.io.colours import ChannelOrder, channel_order_of, optical_density
 from custom.io.pixels import Pixels, overview
 
 # Side of the overview in which tissue is looked for.
-_OVERVIEW = 2048
+_OVERVIEW = 1024
 # Mean absorbance that is tissue in any case, however dark the rest of it is: pale
 # stroma. Glass has less than 0.02 beside the white of its own slide.
 _TISSUE = 0.05

@@ -7,6 +7,7 @@ what :class:`custom.inference.Segmenter` gets is a function of pixels.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import nn
 
 import custom.models  # registers
 import custom.transforms  # noqa: F401 (registers)
+from custom.datasets.splits import Split
 from custom.engine.configs import prediction_pipeline, tta_pipeline
 from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
@@ -137,8 +139,27 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
         data["state_dict"],
         classes,
         tuple(palette),
-        {"config": str(config.filename), "checkpoint": str(checkpoint)},
+        {
+            "config": str(config.filename),
+            "checkpoint": str(checkpoint),
+            **_origin(whole, data, Path(checkpoint)),
+        },
     )
+
+
+def _origin(config: dict, checkpoint: dict, path: Path) -> dict[str, Any]:
+    """On which data a checkpoint was trained, and the best score that it names."""
+    origin: dict[str, Any] = {}
+    if root := config.get("data_root"):
+        origin["data"] = Path(str(root)).name
+    if (split := path.parent / "split.json").is_file():
+        known = Split.load(split)
+        origin["split"] = f"{known.name}: {len(known.train)} training images"
+    runtime = (checkpoint.get("message_hub") or {}).get("runtime_info") or {}
+    if path.name.startswith("best_") and "best_score" in runtime:
+        metric = re.sub(r"^best_|_(epoch|iter)_\d+$", "", path.stem)
+        origin["score"] = f"{metric} {float(runtime['best_score']):.4f}"
+    return origin
 
 
 def _without(value: Any, keys: Set[str]) -> Any:

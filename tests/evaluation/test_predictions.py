@@ -194,3 +194,11 @@ def test_what_is_no_prediction_file_is_named(write, reason, tmp_path):
     write(path)
     with pytest.raises(InputError, match=reason):
         read_predictions(path)
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
+    path = tmp_path / "predictions.json"
+    with path.open("wb") as file:
+        file.truncate((1 << 30) + 1)  # sparse
+    with pytest.raises(InputError, match="more than 1073741824"):
+        read_predictions(path)

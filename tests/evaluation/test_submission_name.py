@@ -4,6 +4,7 @@ import zipfile
 import pytest
 from mmengine.config import Config
 
+from custom.errors import InputError
 from custom.evaluation.submission import write_submission
 
 
@@ -22,4 +23,7 @@ def test_each_task_has_its_file_name(config, name, repo, tmp_path):
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == [name]
         assert json.loads(archive.read(name)) == entries
+    assert json.loads((tmp_path / name).read_text()) == entries
+    with pytest.raises(InputError, match="exists already"):
+        write_submission([], tmp_path, name)
     assert json.loads((tmp_path / name).read_text()) == entries

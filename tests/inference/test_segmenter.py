@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -18,6 +20,7 @@ from custom.inference import Segmentation, Segmenter, segmenter
 from custom.inference.overlay import nice_length
 from custom.io import pixels
 from custom.io.image import check_size, read_labels
+from custom.io.slide import open_image
 from custom.workbench.predict import outputs
 from custom.workbench.predict.outputs import check_kinds, files_of, write_files
 from tests.drawn_network import PALETTE, DrawnNetwork, draw_cells
@@ -309,3 +312,130 @@ def test_a_label_image_that_would_not_fit_is_refused_before_it_is_made(
     monkeypatch.setattr(check_size, "__defaults__", (90 * 110 - 1,))
     with pytest.raises(InputError, match="90x110 pixels"):
         _ = found[:].labels
+
+
+def matched(found, centers, step):
+    """The share of drawn cells that have one cell of the right place and size."""
+    place = found.to_frame()[["x", "y"]].to_numpy() / step
+    near = np.abs(place[:, None] - (np.array(centers)[:, ::-1] + 0.5)).max(2) < 1.5
+    return (near.sum(0) == 1).mean() if len(place) == len(centers) else 0.0
+
+
+@pytest.mark.parametrize("mpp", [0.125, 0.25, 0.5])
+def test_images_of_any_pixel_size_give_the_same_cells_in_their_own_pixels(
+    tmp_path, mpp
+):
+    centers = [(y, x) for y in range(30, 380, 35) for x in range(30, 480, 35)]
+    image = draw_cells((400, 500), centers, radius=9)
+    step = 0.25 / mpp
+    size = round(500 * step), round(400 * step)
+    same = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
+    path = tmp_path / "a.tif"
+    more = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, same, photometric="rgb", tile=(64, 64), **more)
+    network = DrawnNetwork()
+    network.mpp = 0.25
+    found = Segmenter(network, tile=160, overlap=48, score_thr=0)(path)
+    assert max(map(max, network.seen)) <= 161  # the network sees 0.25 µm
+    assert found.size == same.shape[:2] and found.mpp == pytest.approx(mpp)
+    assert matched(found, centers, step) == 1
+    truth = (same[:, :, 2] <= 200).sum()
+    assert (found.labels > 0).sum() == pytest.approx(truth, rel=0.1)
+    # Of no known size: as it is.
+    plain = Segmenter(network, tile=160, overlap=48, score_thr=0)(same)
+    assert plain.mpp is None and (step != 1 or plain.rles == found.rles)
+
+
+class ColourNetwork(DrawnNetwork):
+    """Remembers the mean colour of what it sees."""
+
+    channel_order = "bgr"
+
+    def __call__(self, tiles):
+        for tile in tiles:
+            self.mean = tile.reshape(-1, 3).mean(0)
+            yield from super().__call__([tile])
+
+
+@pytest.fixture(scope="module")
+def tissue(shared_data):
+    """A slide in true colours."""
+    with open_image(sorted((shared_data / "monusac_original").glob("*.svs"))[0]) as im:
+        return im.read(0, 0, 600, 600)
+
+
+def test_the_network_sees_true_colours_and_exchanged_ones_are_said(tissue):
+    network = ColourNetwork()
+    means = []
+    for image, order, said in (
+        (tissue, "auto", "true colours, .*unlike"),
+        (tissue[:, :, ::-1], "auto", ""),
+        (tissue, "rgb", ""),
+        (tissue, "bgr", "looks like true colours"),
+    ):
+        found = Segmenter(network, channel_order=order)(image)
+        assert re.search(said, " ".join(found.notes)) and bool(found.notes) == bool(
+            said
+        )
+        assert found.summary()["warnings"] == "; ".join(found.notes)
+        means.append(network.mean)
+        shown = found.image.read(0, 0, 600, 600)
+        assert np.array_equal(shown[..., 0].mean(), network.mean[0])
+    np.testing.assert_array_equal(means[0], means[1])
+    np.testing.assert_array_equal(means[0], means[2])
+    np.testing.assert_array_equal(means[0], means[3][::-1])
+    network.channel_order = None  # a run from before, or another stain
+    found = Segmenter(network)(tissue)
+    assert found.channel_order == "" and not found.notes
+
+
+def test_glass_is_left_out_and_no_cell_is_lost(tissue, tmp_path):
+    slide = np.full((2400, 2400, 3), 243, np.uint8)
+    slide[900:1500, 1200:1800] = tissue
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, slide, photometric="rgb", tile=(256, 256))
+    every = Segmenter(DrawnNetwork(), tile=300, overlap=60, score_thr=0, tissue=False)
+    some = Segmenter(DrawnNetwork(), tile=300, overlap=60, score_thr=0, tissue=True)
+    expected, found = every(path), some(path)
+    assert found.rles == expected.rles and len(found) > 10
+    predicted, skipped, _ = found.tiles
+    assert skipped > predicted > 0 and expected.tiles[1] == 0
+    nothing = some(np.full((700, 900, 3), 240, np.uint8))
+    assert len(nothing) == 0 and "it shows no tissue" in nothing.notes
+    assert some(tissue).tiles[1] == 0  # tissue from border to border is not glass
+
+
+def test_a_cell_in_two_classes_counts_once_in_the_better(image, found):
+    class Twice(DrawnNetwork):
+        def __call__(self, tiles):
+            for boxes, scores, labels, masks in super().__call__(tiles):
+                yield (
+                    np.tile(boxes, (2, 1)),
+                    np.concatenate([scores, 0.99 * scores]),
+                    np.concatenate([labels, 1 - labels]),
+                    type(masks).cat([masks, masks]),
+                )
+
+    assert Segmenter(Twice())(image).rles == found.rles
+    assert len(Segmenter(Twice(), one_class=False, score_thr=0)(image)) == 12
+
+
+def test_rows_of_tiles_are_the_same_whoever_predicts_them(image, found, tmp_path):
+    segmenter = Segmenter(DrawnNetwork(), tile=32, overlap=20)
+    whole = segmenter(image)
+    scene = segmenter.open(image)
+    rows = {}
+    for first in (1, 0):  # two processes, the second one first
+        other = Segmenter(DrawnNetwork(), tile=32, overlap=20)
+        mine = range(first, scene.rows, 2)
+        rows |= dict(zip(mine, other.strips(other.open(image), mine), strict=True))
+    merged = segmenter.finish(scene, [rows[i] for i in range(scene.rows)])
+    assert merged.rles == whole.rles == found.rles
+    np.testing.assert_array_equal(merged.boxes, whole.boxes)
+
+
+def test_an_image_that_coco_cannot_express_is_refused_before_it_is_predicted():
+    with pytest.raises(InputError, match="too many for COCO's RLE"):
+        outputs.check_size(["coco"], "slide.svs", (70_000, 70_000))
+    outputs.check_size(["geojson"], "slide.svs", (70_000, 70_000))
+    outputs.check_size(["coco"], "slide.svs", (60_000, 70_000))

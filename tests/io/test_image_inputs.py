@@ -54,6 +54,13 @@ def test_what_is_missing_or_has_the_name_of_another_is_refused(tmp_path):
         find_images([tmp_path / "x" / "a.tif", tmp_path / "y" / "A.tif"])
 
 
+def test_files_that_differ_in_their_suffix_alone_keep_it(tmp_path):
+    tif(tmp_path / "x.tif")
+    tif(tmp_path / "y.tif")
+    (tmp_path / "x.jpg").touch()
+    assert sorted(names(tmp_path)) == ["x.jpg", "x.tif", "y"]
+
+
 def test_every_page_is_an_image_but_levels_and_thumbnails_are_not(tmp_path):
     rng = np.random.default_rng(0)
     pages = rng.integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)

@@ -12,10 +12,10 @@ from mmengine.dataset import Compose, pseudo_collate
 
 from custom.errors import InputError
 from custom.inference import Segmenter
-from custom.inference.dense_part import predict_with
 from custom.inference.export import load_export
 from custom.inference.trained_model import build_network
 from custom.io.image import read_image
+from custom.models.dense_part import predict_with
 from tests.small_run import write_run
 
 TOOL = "tools/export.py"

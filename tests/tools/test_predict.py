@@ -20,6 +20,7 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
 from custom.evaluation import read_predictions
+from custom.inference import Segmenter
 from custom.io.image import read_image
 from custom.workbench.predict.outputs import files_of
 from tests.oracle_detector import by_score, data_of
@@ -207,6 +208,49 @@ def test_a_call_goes_on_where_another_was_stopped(
     assert call("coco") == {"a", "b", "c", "d"}  # one more kind of file
     with pytest.raises(SystemExit, match="overlap 192, not 16"):
         call("--overlap", 16)
+
+
+def test_a_killed_large_image_resumes_at_its_rows_and_new_names_need_no_network(
+    run_tool, checkpoint, image, tmp_path, monkeypatch
+):
+    rows, strips = [], Segmenter.strips
+
+    def killed(self, scene, wanted=None, progress=False):
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+        rows.extend(wanted)
+        return strips(self, scene, wanted, progress)
+
+    def call(out, *more):
+        rows.clear()
+        predict(
+            run_tool, DEMO, checkpoint, image, "-o", out, "--tile", 20, "--overlap",
+            10, "--save", "geojson", "csv", *more,
+        )  # fmt: skip
+        return list(rows)
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(Segmenter, "strips", killed)
+    with pytest.raises(KeyboardInterrupt):
+        call(out)
+
+    def counted(self, scene, wanted=None, progress=False):
+        rows.extend(wanted)
+        return strips(self, scene, wanted, progress)
+
+    monkeypatch.setattr(Segmenter, "strips", counted)
+    assert call(out) == list(range(3, 9))  # nine rows of nine tiles
+    assert call(tmp_path / "again") == list(range(9))
+    for name in ("cells.geojson", "cells.csv", "summary.csv"):
+        resumed, whole = ((tmp_path / f / name).read_bytes() for f in ("out", "again"))
+        assert resumed == whole
+    assert not list(out.rglob("*.mmcell-part")) and not list(out.glob(".tiles/*"))
+    names = ("round", "long", "odd", "rare")
+    assert call(out, "--mpp", 0.25, "--class-names", *names) == []
+    (row,) = pandas.read_csv(out / "summary.csv").to_dict("records")
+    assert row["per_mm2_rare"] == pytest.approx(row["count_rare"] / row["area_mm2"])
+    assert set(pandas.read_csv(out / "cells.csv")["class"]) <= set(names)
+    assert call(out, "--mpp", 0.5) != []  # the network would see other pixels
 
 
 def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
