@@ -9,7 +9,7 @@ Examples::
 
 A member is a prediction file or submission (or the folder that holds one), a run folder
 (its best checkpoint, or else its last), a folder of such runs named fold-0, fold-1 and
-so on, or a config followed by a checkpoint. Members that are no predictions yet are
+so on, or a config followed by a checkpoint. Models whose predictions are missing are
 predicted into OUT/members/ and found there the next time. The result goes to a new
 folder, OUT/<time>/: predictions.json, and metrics.json or the submission.
 
@@ -328,11 +328,11 @@ def main() -> None:
     fused.save(out / "predictions.json")
     print(f"{out}/predictions.json: {len(members)} members fused by {args.method}")
     if args.eval:
-        figures = evaluate_predictions(cfg, fused)
-        write_json(figures, out / "metrics.json", indent=1)
+        metrics = evaluate_predictions(cfg, fused)
+        write_json(metrics, out / "metrics.json", indent=1)
         for key in ("mAP_50", "mAP", "mAP_75"):
-            print(f"segm {key}: {figures.get(f'coco/segm_{key}', -1):.4f}")
-        print(f"{out}/metrics.json: all figures")
+            print(f"segm {key}: {metrics.get(f'coco/segm_{key}', -1):.4f}")
+        print(f"{out}/metrics.json: all metrics")
     else:
         # Each task has its own name for the file.
         name = {"file_name": cfg.submission_evaluator.file_name} if cfg else {}

@@ -93,6 +93,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--mpp", type=float, help="micrometres per pixel; default: what the file says"
     )
+    _add_image_options(parser)
+    _add_network_options(parser)
+    args = parser.parse_args()
+    args.checkpoint = None
+    if args.model.endswith(".py"):
+        args.checkpoint = args.images.pop(0)
+        if not args.images:
+            parser.error("after a config come its checkpoint and the images")
+    return args
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel-order",
         choices=["auto", "rgb", "bgr"],
@@ -119,6 +131,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--class-names", nargs="+", help="names in the files, in the model's order"
     )
+
+
+def _add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile",
         type=int,
@@ -158,13 +173,6 @@ def parse_args() -> argparse.Namespace:
         default="none",
         help="who starts the processes that share the images",
     )
-    args = parser.parse_args()
-    args.checkpoint = None
-    if args.model.endswith(".py"):
-        args.checkpoint = args.images.pop(0)
-        if not args.images:
-            parser.error("after a config come its checkpoint and the images")
-    return args
 
 
 def _region(text: str) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ class ExportedModel:
 
 
 def save_export(path: str | Path, model: ExportedModel) -> None:
-    """Write an exported model, whole or not at all.
+    """Write an exported model atomically.
 
     Raises:
         InputError: It cannot be written, or holds what is not plain (see
@@ -67,7 +67,7 @@ def load_export(path: str | Path) -> ExportedModel:
     """
     data = read_checkpoint(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(path, "it is no exported model", _REMEDY)
+        raise InputError(path, "it is not an exported model", _REMEDY)
     if data.get("version") != VERSION:
         raise InputError(
             path,
@@ -82,7 +82,7 @@ def _check(path: str | Path, data: dict) -> None:
     """Refuse what is missing, of another type than it should be, or not plain.
 
     Raises:
-        InputError: It is so.
+        InputError: One of these conditions holds.
     """
     if missing := _KEYS - data.keys():
         raise InputError(path, f"it has no {min(missing)}", _REMEDY)
@@ -104,7 +104,7 @@ def _check(path: str | Path, data: dict) -> None:
     if not isinstance(weights, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     ):
-        raise InputError(path, "its weights are no tensors with names", _REMEDY)
+        raise InputError(path, "its weights are not named tensors", _REMEDY)
 
 
 def check_plain(source: str | Path, value: Any, name: str) -> None:

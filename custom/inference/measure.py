@@ -60,6 +60,13 @@ def measure(
     """
     import pandas as pd
 
+    return pd.DataFrame(_columns(found, radius, radius_um))
+
+
+def _columns(
+    found: Segmentation, radius: float, radius_um: float
+) -> dict[str, np.ndarray]:
+    """The columns of :func:`measure`, each of N values."""
     count = len(found)
     shape = _shapes(found.masks)
     stains = _stains(found)
@@ -72,29 +79,27 @@ def measure(
     near_um = np.full(count, np.nan)
     if found.mpp is not None:
         near_um = neighbours(centers, radius_um / mpp)
-    return pd.DataFrame(
-        {
-            "image": np.full(count, found.name, object),
-            "cell": np.arange(1, count + 1),
-            "class": names[found.classes],
-            "score": found.scores,
-            "x": shape["x"],
-            "y": shape["y"],
-            "x_um": shape["x"] * mpp,
-            "y_um": shape["y"] * mpp,
-            "area": shape["area"].astype(np.int64),
-            "area_um2": shape["area"] * mpp**2,
-            "perimeter": shape["perimeter"],
-            "perimeter_um": shape["perimeter"] * mpp,
-            "circularity": np.minimum(circularity, 1.0),
-            "eccentricity": shape["eccentricity"],
-            "major_axis": shape["major_axis"],
-            "minor_axis": shape["minor_axis"],
-            **dict(zip(STAINS, stains.T, strict=True)),
-            "neighbours": neighbours(centers, radius),
-            "neighbours_um": near_um,
-        }
-    )
+    return {
+        "image": np.full(count, found.name, object),
+        "cell": np.arange(1, count + 1),
+        "class": names[found.classes],
+        "score": found.scores,
+        "x": shape["x"],
+        "y": shape["y"],
+        "x_um": shape["x"] * mpp,
+        "y_um": shape["y"] * mpp,
+        "area": shape["area"].astype(np.int64),
+        "area_um2": shape["area"] * mpp**2,
+        "perimeter": shape["perimeter"],
+        "perimeter_um": shape["perimeter"] * mpp,
+        "circularity": np.minimum(circularity, 1.0),
+        "eccentricity": shape["eccentricity"],
+        "major_axis": shape["major_axis"],
+        "minor_axis": shape["minor_axis"],
+        **dict(zip(STAINS, stains.T, strict=True)),
+        "neighbours": neighbours(centers, radius),
+        "neighbours_um": near_um,
+    }
 
 
 def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ are joined.
 So cutting, predicting with an oracle and merging give back the input, whatever the
 sizes are, as long as the tiles overlap by a pixel, each instance is connected (by sides
 or corners) and instances of one class overlap by less than half of the smaller one. A
-network is no oracle: it sees an object a little differently in each tile. Hence the
+network is not an oracle: it sees an object a little differently in each tile. Hence the
 tolerances of :class:`TileMerger`, which change nothing for an oracle.
 """
 

@@ -83,7 +83,7 @@ def read_model(
             raise ValueError("it has no model or no submission_dataloader")
     except Exception as error:  # a config is a program
         raise InputError(
-            model, f"it is no config of a model ({error})", "See configs/cell"
+            model, f"it is not a config of a model ({error})", "See configs/cell"
         ) from None
     return _read_trained(config, checkpoint)
 
@@ -110,7 +110,7 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
     if not isinstance(data, dict) or not isinstance(data.get("state_dict"), dict):
         raise InputError(
             checkpoint,
-            "it is no checkpoint of a run",
+            "it is not a checkpoint of a run",
             "Give best_*.pth or iter_*.pth of a run folder",
         )
     names = (data.get("meta") or {}).get("dataset_meta") or {}
@@ -127,7 +127,7 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
     whole = config.to_dict()
     pipeline = ConfigDict(steps=prediction_pipeline(config))
     settings = {
-        # Detectors want to be told that there is no training.
+        # ``None`` tells detectors that they do not train.
         "model": {**whole["model"], "train_cfg": None},
         "pipeline": pipeline.to_dict()["steps"],
     }

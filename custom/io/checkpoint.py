@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running code, written whole or not at all."""
+"""Checkpoint files: read without running code, written atomically."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def _damaged(path: Path) -> InputError:
     return InputError(
         path,
         "it is damaged, or no PyTorch file",
-        "Take another checkpoint; --resume without a path finds the newest whole one",
+        "Take another checkpoint; --resume without a path finds the newest good one",
     )
 
 
 def write_checkpoint(path: str | Path, data: Any) -> None:
-    """Save with ``torch.save``, whole or not at all.
+    """Save with ``torch.save``, atomically.
 
     Raises:
         InputError: The file cannot be written. What was there before is still there.

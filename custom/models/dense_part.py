@@ -43,7 +43,7 @@ class DensePart(nn.Module):
 
 
 def write_onnx(path: str | Path, detector: TwoStageDetector) -> None:
-    """Write the :class:`DensePart` as ONNX, whole or not at all.
+    """Write the :class:`DensePart` as ONNX, atomically.
 
     Input ``image`` and outputs ``features0, ..., scores0, ..., deltas0, ...`` take any
     number of images of any size, the sides being multiples of the data preprocessor's

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from skimage.draw import polygon as draw_polygon
@@ -135,6 +136,8 @@ def trace(top: int, left: int, mask: np.ndarray) -> list[list[np.ndarray]]:
         (V, 2) int64 (x, y) of the corners; outlines run clockwise on the screen and
         holes the other way.
     """
+    if (ring := _simple_ring(mask)) is not None:
+        return [[ring + np.array([left, top])]]
     from scipy import ndimage  # see BoxMasks.from_label_image
 
     parts, _ = ndimage.label(mask)
@@ -158,6 +161,36 @@ def geometry(top: int, left: int, mask: np.ndarray) -> dict:
     if len(polygons) == 1:
         return {"type": "Polygon", "coordinates": polygons[0]}
     return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _simple_ring(mask: np.ndarray) -> np.ndarray | None:
+    """The outline of a mask of one part without holes, which most cells are.
+
+    OpenCV's outline of the mask at twice its size passes each edge of a pixel on its
+    inside: coordinate c of it belongs to the corner (c + 1) // 2. Ten times as fast as
+    :func:`_rings`.
+
+    Returns:
+        As one of :func:`_rings`, or None where pixels touch in a corner only, or there
+        are holes or several parts.
+    """
+    north_west, north_east = mask[:-1, :-1], mask[:-1, 1:]
+    south_west, south_east = mask[1:, :-1], mask[1:, 1:]
+    diagonal = (north_west == south_east) & (north_east == south_west)
+    if (diagonal & (north_west != north_east)).any():
+        return None
+    twice = cv2.resize(
+        mask.view(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST
+    )
+    contours, _ = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) != 1:
+        return None
+    # OpenCV goes down first, from the upper left, and cuts inner corners: the two
+    # points of a cut are one corner.
+    points = contours[0][:, 0]
+    ring = np.concatenate([points[:1], points[:0:-1], points[:1]]) + 1 >> 1
+    kept = (ring[1:] != ring[:-1]).any(axis=1)
+    return ring[np.flatnonzero(np.append(True, kept))].astype(np.int64)
 
 
 def _rings(mask: np.ndarray) -> list[np.ndarray]:

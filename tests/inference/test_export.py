@@ -63,7 +63,7 @@ def test_a_file_that_would_run_code_does_not(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": "other"}, "no exported model"),
+        ({"format": "other"}, "not an exported model"),
         ({"version": 2}, "version 2 of the format"),
         ({"config": {"model": {}}}, "no model and no pipeline"),
         ({"config": "model = dict()"}, "no model and no pipeline"),
@@ -72,8 +72,8 @@ def test_a_file_that_would_run_code_does_not(tmp_path):
         ({"classes": (1, 2)}, "no names and colours"),
         ({"palette": ((0, 0, 0), (0, 0, 256))}, "no names and colours"),
         ({"palette": ((0, 0, 0), (0, 0, [1]))}, "no names and colours"),
-        ({"state_dict": {"a": 1}}, "no tensors with names"),
-        ({"state_dict": None}, "no tensors with names"),
+        ({"state_dict": {"a": 1}}, "not named tensors"),
+        ({"state_dict": None}, "not named tensors"),
         ({"info": {"a": torch.zeros(1)}}, "info.a is of type Tensor"),
         ({"info": {1: 2}}, "info has the key 1"),
     ],
@@ -95,10 +95,10 @@ def test_a_missing_part_and_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no palette"):
         load_export(path)
     torch.save([1, 2], path)
-    with pytest.raises(InputError, match="no exported model"):
+    with pytest.raises(InputError, match="not an exported model"):
         load_export(path)
     torch.save({"state_dict": {}, "meta": {}}, path)
-    with pytest.raises(InputError, match=r"no exported model.*tools/export.py"):
+    with pytest.raises(InputError, match=r"not an exported model.*tools/export.py"):
         load_export(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="damaged"):

@@ -296,7 +296,7 @@ def test_what_is_no_model_or_another_one_is_refused_and_runs_nothing(
         "it is for 2 classes": {
             **whole, "meta": {"dataset_meta": {"classes": ["a", "b"]}}
         },
-        "no checkpoint of a run": {"weights": whole["state_dict"]},
+        "not a checkpoint of a run": {"weights": whole["state_dict"]},
         "which classes": {"state_dict": whole["state_dict"]},
         "weights do not fit": {
             **whole, "state_dict": {k: v for k, v in whole["state_dict"].items()
@@ -313,12 +313,12 @@ def test_what_is_no_model_or_another_one_is_refused_and_runs_nothing(
     (tmp_path / "empty").mkdir()
     for words, model in {
         "more than weights": [tmp_path / "model.pt"],
-        "no exported model": [checkpoint],
+        "not an exported model": [checkpoint],
         "damaged": [DEMO, tmp_path / "cut.pth"],
         "does not exist": [DEMO, tmp_path / "no.pth"],
         "no such file or folder": [tmp_path / "no"],
         "run": [tmp_path / "empty"],
-        "no config of a model": ["configs/_base_/runtime.py", checkpoint],
+        "not a config of a model": ["configs/_base_/runtime.py", checkpoint],
     }.items():
         with pytest.raises(SystemExit, match=words):
             run_tool("tools/predict.py", *model, image, "-o", tmp_path / "out")
