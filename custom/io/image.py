@@ -196,7 +196,10 @@ def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(io.BytesIO(data), formats=BITMAP_FORMATS) as image:
                 width, height = image.size
-                orientation = image.getexif().get(_ORIENTATION, 1)
+                # image.getexif() would decode a PNG.
+                exif = PIL.Image.Exif()
+                exif.load(image.info.get("exif"))
+                orientation = exif.get(_ORIENTATION, 1)
     except FileNotFoundError:
         raise InputError(path, *MISSING) from None
     except PIL.Image.DecompressionBombError:  # beyond its own limit, which is higher
