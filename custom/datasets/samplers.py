@@ -30,7 +30,7 @@ class Draw(int):
         draw.seed = seed
         return draw
 
-    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
+    def __getnewargs__(self):  # type: ignore[override]
         # Pickling for a worker process.
         return int(self), self.seed
 
@@ -86,9 +86,9 @@ class SeededDraws:
 
     def __getitem__(self, index: int):
         if not isinstance(index, Draw):
-            return super().__getitem__(index)
+            return super().__getitem__(index)  # type: ignore[misc]
         with seeded_random_numbers(index.seed):
-            return super().__getitem__(int(index))
+            return super().__getitem__(int(index))  # type: ignore[misc]
 
 
 class _Wrapper:
