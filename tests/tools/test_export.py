@@ -52,11 +52,13 @@ def test_the_file_holds_nothing_of_training_and_of_this_machine(
     run_tool, run, tmp_path
 ):
     out = tmp_path / "model.pt"
-    run_tool(TOOL, run, "-o", out)
+    said = run_tool(TOOL, run, "-o", out)
+    assert "pixels of 0.25 µm, training files stored bgr" in said
     model = load_export(out)
     assert model.config["model"]["train_cfg"] is None
     assert str(run) not in str(model) and str(tmp_path) not in str(model)
-    assert model.info == {"run": run.name, "checkpoint": "best_x_iter_3.pth"}
+    known = {"run": run.name, "checkpoint": "best_x_iter_3.pth"}
+    assert model.info == {**known, "data": model.info["data"]}
     run_tool(TOOL, out, "-o", tmp_path / "again.pt")
     assert load_export(tmp_path / "again.pt").info == model.info
     assert model.config["model"]["test_cfg"]["rcnn"]["max_per_img"] == 10
