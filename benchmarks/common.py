@@ -1,8 +1,8 @@
 """How the benchmarks measure: medians in one process, peak memory in another.
 
 Time: the two sides take turns in one process on the same input, so that a slow moment
-of the machine meets both; the figure is the median. Memory: each side runs once in a
-process of its own that has made the input and run a small one before; the figure is
+of the machine meets both; the value is the median. Memory: each side runs once in a
+process of its own that has made the input and run a small one before; the value is
 the peak resident memory above what was there at the start (Linux: VmHWM, reset through
 /proc/self/clear_refs).
 """
@@ -39,10 +39,12 @@ class Case:
     Attributes:
         name: What is measured.
         make: Makes the input, in each process anew.
-        stock: The stock part, a function of the input.
-        ours: Ours.
+        stock: What is compared with, a function of the input.
+        ours: This project's part.
         instances: Instances of the input.
-        repeats: Turns of each side; the stock side stops after ``stock_repeats``.
+        against: What ``stock`` is: MMDetection's default (bitmaps), its polygons, or
+            which library or loop by hand.
+        repeats: Turns of each side.
         same: Whether two results are equal; None where there is nothing to compare.
         warm_up: A smaller input that loads libraries and starts threads.
     """
@@ -52,8 +54,8 @@ class Case:
     stock: Callable
     ours: Callable
     instances: int
+    against: str = "MMDetection bitmaps (its default)"
     repeats: int = 5
-    stock_repeats: int = 3
     same: Callable | None = None
     warm_up: Callable | None = None
 
@@ -140,10 +142,8 @@ def _row(case: Case, peaks: dict[str, float]) -> dict:
     data = case.make()
     times: dict[str, list[float]] = {"stock": [], "ours": []}
     first: dict = {}
-    for turn in range(case.repeats):
+    for _ in range(case.repeats):
         for side in ("stock", "ours"):
-            if side == "stock" and turn >= case.stock_repeats:
-                continue
             start = time.perf_counter()
             result = getattr(case, side)(data)
             times[side].append(time.perf_counter() - start)
@@ -151,12 +151,13 @@ def _row(case: Case, peaks: dict[str, float]) -> dict:
     stock, ours = (statistics.median(times[side]) for side in ("stock", "ours"))
     row = {
         "case": case.name,
+        "against": case.against,
         "instances": case.instances,
-        "stock_s": round(stock, 5),
-        "ours_s": round(ours, 5),
-        "speedup": round(stock / ours, 2),
-        "stock_mb": round(peaks["stock"], 1),
-        "ours_mb": round(peaks["ours"], 1),
+        "there_s": round(stock, 5),
+        "here_s": round(ours, 5),
+        "ratio": round(stock / ours, 2),
+        "there_mb": round(peaks["stock"], 1),
+        "here_mb": round(peaks["ours"], 1),
     }
     if case.same is not None:
         row["same"] = case.same(first["stock"], first["ours"])

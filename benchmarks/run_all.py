@@ -9,6 +9,7 @@ The rows of docs/performance.md are this table.
 
 from __future__ import annotations
 
+import bench_assign
 import bench_eval
 import bench_fusion
 import bench_loading
@@ -24,6 +25,7 @@ def main() -> None:
     """Measure all cases in one process."""
     root = parse_root(__doc__)
     modules = (
+        bench_assign,
         bench_rle,
         bench_targets,
         bench_eval,
@@ -33,8 +35,8 @@ def main() -> None:
         bench_reading,
     )
     rows = run_cases([case for module in modules for case in module.cases(root)])
-    columns = ["case", "instances", "stock_s", "ours_s", "speedup", "stock_mb"]
-    columns += ["ours_mb", "same"]
+    columns = ["case", "against", "instances", "there_s", "here_s", "ratio"]
+    columns += ["there_mb", "here_mb", "same"]
     table = [columns, *([str(row.get(c, "")) for c in columns] for row in rows)]
     print(GithubFlavoredMarkdownTable(table).table)
 
