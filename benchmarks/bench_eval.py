@@ -105,8 +105,8 @@ def cases(root) -> list[Case]:
             stock,
             ours,
             IMAGES * CELLS,
-            repeats=5,
-            stock_repeats=2,
+            against="pycocotools",
+            repeats=3,
             same=lambda a, b: bool(np.allclose(a, b, rtol=0, atol=1e-6)),
         )
     ]

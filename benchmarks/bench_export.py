@@ -126,8 +126,7 @@ def _cases(name: str, folder: Path) -> list[Case]:
             stock,
             ours,
             DETECTIONS,
-            repeats=5,
-            stock_repeats=5,
+            against="PyTorch",
             same=same_dense if stock is dense else same,
             warm_up=lambda data: data,
         )

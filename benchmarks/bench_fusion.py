@@ -128,8 +128,8 @@ def cases(root) -> list[Case]:
             stock,
             function,
             MEMBERS * cells,
-            repeats=5,
-            stock_repeats=1,
+            against="full frames, by hand",
+            repeats=3,
             same=equal,
             warm_up=warm_up,
         )

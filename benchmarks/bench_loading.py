@@ -1,9 +1,11 @@
-"""Loading and augmenting training samples: N bitmaps against label images.
+"""Loading and augmenting training samples: bitmaps and polygons against label images.
 
 The pipeline is load, scale by 0.5 to 2, crop to 1024², flip, pack, with the same random
-draws on both sides. The stock side reads its instances as RLE from memory, as
-CocoDataset keeps them, and decodes them to BitmapMasks; ours reads the label images
-from disk. `image alone` is our pipeline without masks: the physical limit.
+draws on both sides. MMDetection reads its instances from memory, as CocoDataset keeps
+them, and decodes RLE to BitmapMasks (its default) or takes polygons as PolygonMasks
+(`poly2mask=False`; outlines without holes). Here the label images are read from disk.
+`image alone` is our pipeline without masks: the physical limit. One row draws the same
+RLE as label images.
 
 Example::
 
@@ -15,15 +17,17 @@ from __future__ import annotations
 from common import Case, parse_root, run_cases
 
 # isort: split
-import tempfile
-
+import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmdet.registry import TRANSFORMS
+from mmdet.structures.mask import BitmapMasks
 from mmengine.registry import init_default_scope
+from pycocotools import mask as coco_mask
 from samples import entries, load_masks
 
 import custom.transforms  # noqa: F401  (registers)
+from custom.structures import LabelMasks
 from custom.structures.rle import to_json
 
 GEOMETRY = [
@@ -41,26 +45,25 @@ GEOMETRY = [
     },
     {"type": "PackDetInputs"},
 ]
-STOCK = [
+BITMAPS = [
     {"type": "LoadImageFromFile"},
     {"type": "LoadAnnotations", "with_mask": True, "poly2mask": True},
     *GEOMETRY,
 ]
-CACHE = tempfile.mkdtemp()
-OURS = [
-    {"type": "LoadCellImage"},
-    {"type": "LoadLabelMasks", "cache_dir": CACHE},
+POLYGONS = [
+    {"type": "LoadImageFromFile"},
+    {"type": "LoadAnnotations", "with_mask": True, "poly2mask": False},
     *GEOMETRY,
 ]
-UNCACHED = [{"type": "LoadCellImage"}, {"type": "LoadLabelMasks"}, *GEOMETRY]
+OURS = [{"type": "LoadCellImage"}, {"type": "LoadLabelMasks"}, *GEOMETRY]
 IMAGE = [{"type": "LoadCellImage"}, *GEOMETRY]
 
 
-def as_coco(entry: dict) -> dict:
-    """An entry as CocoDataset gives it: boxes, labels and RLE in memory."""
+def as_coco(entry: dict, polygons: bool = False) -> dict:
+    """An entry as CocoDataset gives it: boxes, labels and RLE or polygons in memory."""
     masks = load_masks(entry)
-    boxes = masks.boxes()
     labels = np.repeat(np.arange(len(entry["counts"])), entry["counts"])
+    shapes = map(outline, masks.patches()) if polygons else map(to_json, masks.to_rle())
     return {
         **{k: v for k, v in entry.items() if k != "label_files"},
         "instances": [
@@ -68,11 +71,22 @@ def as_coco(entry: dict) -> dict:
                 "bbox": box.tolist(),
                 "bbox_label": int(label),
                 "ignore_flag": 0,
-                "mask": to_json(rle),
+                "mask": shape,
             }
-            for box, label, rle in zip(boxes, labels, masks.to_rle(), strict=True)
+            for box, label, shape in zip(masks.boxes(), labels, shapes, strict=True)
         ],
     }
+
+
+def outline(patch: tuple[int, int, np.ndarray]) -> list[list[float]]:
+    """The outer contours of a mask through its border pixels, as converters draw it."""
+    y, x, mask = patch
+    contours, _ = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y)
+    )
+    found = [c.astype(float).ravel().tolist() for c in contours if len(c) > 2]
+    h, w = mask.shape
+    return found or [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 def epoch(steps: list[dict]):
@@ -90,67 +104,80 @@ def epoch(steps: list[dict]):
     return run
 
 
-def cases(root) -> list[Case]:
-    """Single dense samples, then an epoch."""
-    init_default_scope("mmdet")
-    dense = [e for e in entries(root) if sum(e["counts"]) >= 500]
-    found = []
-    # One draw says little: the scale alone changes the time tenfold.
-    groups = [(f"sample {e['height']}x{e['width']}, 4 draws", [e] * 4) for e in dense]
-    groups.append((f"epoch of {len(entries(root))} images", entries(root)))
-    for name, group in groups:
-        count = sum(sum(e["counts"]) for e in group)
-        coco = [as_coco(e) for e in group]
+def same_pixels(group: list[dict], coco: list[dict]) -> bool:
+    """Whether the first sample has the same masks, pixel by pixel, on both sides."""
+    masks = []
+    for entry, steps in ((coco[0], BITMAPS), (group[0], OURS)):
+        pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+        np.random.seed(0)
+        gt = pipeline({**entry})["data_samples"].gt_instances
+        masks.append(gt.masks.to_ndarray())
+    return np.array_equal(*masks)
 
-        def make(group=group, coco=coco):
-            return {"stock": coco, "ours": group}
 
-        def small(data):
-            least = min(
-                range(len(data["ours"])), key=lambda i: data["ours"][i]["width"]
-            )
-            return {side: [items[least]] for side, items in data.items()}
-
-        single = group[0] is group[-1]
-        stock, ours, image = epoch(STOCK), epoch(OURS), epoch(IMAGE)
-        ours(group)  # fills the cache
-        found.append(
+def loading(name: str, group: list[dict], repeats: int) -> list[Case]:
+    """Three rows: against bitmaps, polygons and the image alone."""
+    bitmaps = [as_coco(entry) for entry in group]
+    data = {
+        "ours": group,
+        "bitmaps": bitmaps,
+        "polygons": [as_coco(entry, polygons=True) for entry in group],
+    }
+    ours, rows = epoch(OURS), []
+    for key, against, steps in (
+        ("bitmaps", "MMDetection bitmaps (its default)", BITMAPS),
+        ("polygons", "MMDetection polygons", POLYGONS),
+        ("ours", "the image alone", IMAGE),
+    ):
+        run = epoch(steps)
+        rows.append(
             Case(
                 f"load, {name}",
-                make,
-                lambda data, run=stock: run(data["stock"]),
-                lambda data, run=ours: run(data["ours"]),
-                count,
-                repeats=7 if single else 3,
-                stock_repeats=1,
-                same=lambda a, b: a == b,
-                warm_up=None if single else small,
+                lambda: data,
+                lambda d, key=key, run=run: run(d[key]),
+                lambda d: ours(d["ours"]),
+                sum(sum(e["counts"]) for e in group),
+                against=against,
+                repeats=repeats,
+                same=(lambda a, b: a == b and same_pixels(group, bitmaps))
+                if key == "bitmaps"
+                else None,
+                warm_up=lambda d: {k: v[:1] for k, v in d.items()},
             )
         )
-        found.append(
-            Case(
-                f"load, {name}: against the image alone",
-                make,
-                lambda data, run=image: run(data["ours"]),
-                lambda data, run=ours: run(data["ours"]),
-                count,
-                repeats=15 if single else 5,
-                stock_repeats=15 if single else 5,
-            )
-        )
-    uncached = epoch(UNCACHED)
-    found.append(
-        Case(
-            f"load, {name}: without the cache, against the image alone",
-            make,
-            lambda data, run=image: run(data["ours"]),
-            lambda data: uncached(data["ours"]),
-            count,
-            stock_repeats=5,
-            warm_up=small,
-        )
+    return rows
+
+
+def from_rles(root) -> Case:
+    """The instances of the densest region from RLE."""
+    entry = max(entries(root), key=lambda e: sum(e["counts"]))
+    size, rles = (entry["height"], entry["width"]), load_masks(entry).to_rle()
+
+    def stock(rles: list[dict]) -> BitmapMasks:
+        return BitmapMasks([coco_mask.decode(rle) for rle in rles], *size)
+
+    return Case(
+        f"masks from RLE, {size[0]}x{size[1]}",
+        lambda: rles,
+        stock,
+        lambda rles: LabelMasks.from_rles(rles, size),
+        len(rles),
+        same=lambda a, b: np.array_equal(a.masks, b.to_ndarray()),
+        warm_up=lambda rles: rles[:1],
     )
-    return found
+
+
+def cases(root) -> list[Case]:
+    """Single dense samples, an epoch, and masks from RLE."""
+    init_default_scope("mmdet")
+    dense = [e for e in entries(root) if sum(e["counts"]) >= 500]
+    rows = [from_rles(root)]
+    # One draw says little: the scale alone changes the time tenfold.
+    for entry in dense:
+        rows += loading(
+            f"sample {entry['height']}x{entry['width']}, 4 draws", [entry] * 4, 3
+        )
+    return rows + loading(f"epoch of {len(entries(root))} images", entries(root), 1)
 
 
 if __name__ == "__main__":

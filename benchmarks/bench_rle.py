@@ -69,8 +69,7 @@ def cases(root) -> list[Case]:
             side(FCNMaskHead),
             side(RoIFCNMaskHead),
             DETECTIONS,
-            repeats=41,
-            stock_repeats=3,
+            repeats=5,
             same=lambda a, b: [r["counts"] for r in a] == [r["counts"] for r in b],
             warm_up=lambda data: {
                 **data,
