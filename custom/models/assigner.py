@@ -29,7 +29,8 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
     the zeros are filled in. ``gt_inds``, ``max_overlaps`` and ``labels`` are equal to
     the stock assigner's to the bit for finite boxes, with all of its options.
 
-    The number of host syncs, four, does not depend on the number of boxes.
+    The host waits for a device three times, twice that with regions to ignore, however
+    many boxes there are.
 
     Args:
         args, kwargs: As for the stock assigner. ``gpu_assign_thr`` has no effect:

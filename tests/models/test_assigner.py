@@ -16,6 +16,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from custom.errors import InputError
 from custom.models import SparseMaxIoUAssigner
@@ -152,6 +154,47 @@ def test_candidates_are_hardly_more_than_the_pairs_that_overlap():
     first, second = boxes[box], priors[prior]
     overlap = (first[:, :2] < second[:, 2:]) & (second[:, :2] < first[:, 2:])
     assert len(box) < 1.3 * int(overlap.all(1).sum())
+
+
+class HostWaits(TorchDispatchMode):
+    """Counts operations whose result has a size or value that the host must know."""
+
+    NAMES = ("nonzero", "_local_scalar_dense", "masked_select", "_unique2", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.split("::")[1]
+        by_mask = name.startswith(("index", "_index")) and any(
+            isinstance(x, Tensor) and x.dtype == torch.bool
+            for x in tree_leaves(args[1:2])
+        )
+        sizes = name == "repeat_interleave" and not (kwargs or {}).get("output_size")
+        self.count += name in self.NAMES or by_mask or sizes
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_the_host_waits_no_more_often_for_more_cells(ignore):
+    counts = {}
+    for kind in (MaxIoUAssigner, SparseMaxIoUAssigner):
+        for cells in (10, 100):
+            rng = torch.Generator().manual_seed(6)
+            gt = InstanceData(
+                bboxes=random_boxes(cells, rng), labels=torch.zeros(cells)
+            )
+            gt.labels = gt.labels.long()
+            priors = InstanceData(priors=random_boxes(500, rng))
+            assigner = kind(**RPN, ignore_iof_thr=0.5 if ignore else -1)
+            with HostWaits() as waits:
+                assigner.assign(priors, gt, InstanceData(bboxes=random_boxes(3, rng)))
+            counts[kind, cells] = waits.count
+    assert counts[MaxIoUAssigner, 100] > counts[MaxIoUAssigner, 10] + 90
+    expected = 6 if ignore else 3
+    assert counts[SparseMaxIoUAssigner, 10] == expected
+    assert counts[SparseMaxIoUAssigner, 100] == expected
 
 
 def test_another_measure_of_overlap_is_refused():
