@@ -17,6 +17,8 @@ from custom.errors import InputError
 _PAIRS_AT_ONCE = 1 << 17
 # Keys of the index: 10 bits for the group of like size, 24 each for row and column.
 _GROUPS, _CELLS = 1 << 10, 1 << 24
+# Below this number of priors, such as proposals, rows are at least 16 pixels high.
+_FEW = 1 << 14
 
 
 @TASK_UTILS.register_module()
@@ -193,8 +195,8 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
 def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     """All pairs of a box and a prior that overlap, and few that do not.
 
-    Priors of like size form a group. Within a group they are sorted into rows of a
-    quarter of its height by their upper border, and in a row by their left border, so
+    Priors of like size form a group. Within a group they are sorted into rows of about
+    a quarter of its height by their upper border, and in a row by their left border, so
     the priors that a box can reach are one piece of each row that it can reach. No
     grid of anchors is assumed; those of a feature level make a group for each shape.
 
@@ -212,7 +214,9 @@ def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     largest = extent.new_zeros(_GROUPS, 2).scatter_reduce(
         0, group[:, None].expand(-1, 2), extent, "amax"
     )
-    key = _key(group, _cell(priors[:, 1] / (largest[:, 1] / 4)[group]), priors[:, 0])
+    # Few priors fill few rows: coarser ones cost fewer look-ups.
+    step = (largest[:, 1] / 4).clamp(min=16 if len(priors) < _FEW else 4)
+    key = _key(group, _cell(priors[:, 1] / step[group]), priors[:, 0])
     key, order = key.sort()
 
     groups = largest[:, 0].nonzero()[:, 0]
@@ -220,8 +224,8 @@ def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     # A little more than the width, because the differences of borders are rounded.
     left = boxes[:, 0, None] - width * (1 + 1 / 64)
     top = boxes[:, 1, None] - height * (1 + 1 / 64)
-    first = _cell(top / (height / 4)).flatten()
-    rows = _cell(boxes[:, 3, None] / (height / 4)).flatten() - first + 1
+    first = _cell(top / step[groups]).flatten()
+    rows = _cell(boxes[:, 3, None] / step[groups]).flatten() - first + 1
     query, nth = _expand(rows)
     of_box, of_group = query // len(groups), query % len(groups)
     group, row = groups[of_group], first[query] + nth
