@@ -2,6 +2,7 @@
 
 from custom.models.assigner import SparseMaxIoUAssigner
 from custom.models.backbones import ConvNeXt, EfficientNetV2
+from custom.models.bf16 import BF16Hook
 from custom.models.mask_head import RoIFCNMaskHead, RoIHTCMaskHead
 from custom.models.roi_extractor import Fp32RoIExtractor
 from custom.models.tiled_detector import TiledDetector
@@ -9,6 +10,7 @@ from custom.models.tta import MaskTTAModel
 from custom.models.weights import prepare_weights
 
 __all__ = [
+    "BF16Hook",
     "ConvNeXt",
     "EfficientNetV2",
     "Fp32RoIExtractor",

@@ -1,0 +1,1 @@
+"""Studies: one baseline, rows that each change something, and a table that compares."""
