@@ -110,6 +110,8 @@ def test_the_cascade_is_the_stock_one_but_for_cells():
     assert differences(stock, found) - {"_scope_"} == {
         "backbone.init_cfg.checkpoint",
         "rpn_head.anchor_generator.scales",
+        "roi_head.bbox_roi_extractor.type",
+        "roi_head.mask_roi_extractor.type",
         # Assignment of the same anchors and proposals, except in ignored regions.
         "train_cfg.rpn.assigner.type",
         "train_cfg.rpn.assigner.ignore_iof_thr",
@@ -119,7 +121,7 @@ def test_the_cascade_is_the_stock_one_but_for_cells():
         "test_cfg.rcnn.score_thr",
         "test_cfg.rcnn.max_per_img",
     }
-    # The parts that are not the cascade's are those of the front door.
+    # The parts that are not the cascade's are those of the baseline.
     plain = load("maskrcnn_r50").model
     for part in ("backbone", "neck", "data_preprocessor", "test_cfg"):
         assert found[part] == plain[part]

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs/reproductions"
-TABLE = Path(__file__).with_name("reproductions.yml")
+TABLE = Path(__file__).with_name("reproductions.json")
 FILES = sorted(
     path.relative_to(FOLDER).with_suffix("").as_posix()
     for path in FOLDER.glob("*/*.py")
@@ -90,7 +89,7 @@ def _environment(monkeypatch):
 @pytest.mark.parametrize("folder", sorted({name.split("/")[0] for name in FILES}))
 def test_reproductions_stay_what_the_reports_say(folder):
     names = [name for name in FILES if name.startswith(f"{folder}/")]
-    wanted = yaml.safe_load(TABLE.read_text())
+    wanted = json.loads(TABLE.read_text())
     assert table(names) == {k: v for k, v in wanted.items() if k in names}
 
 
@@ -134,8 +133,10 @@ def rates_of(name: str, length: int) -> list[float]:
 
 
 if __name__ == "__main__":
-    lines = []
-    for name, values in table(FILES).items():
-        lines.append(f"{name}:")
-        lines += [f"  {key}: {json.dumps(value)}" for key, value in values.items()]
-    TABLE.write_text("\n".join(lines) + "\n")
+    rows = [
+        f'"{name}": {{\n'
+        + ",\n".join(f'  "{key}": {json.dumps(value)}' for key, value in row.items())
+        + "\n}"
+        for name, row in table(FILES).items()
+    ]
+    TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -87,7 +87,7 @@ def test_second_run_in_a_work_dir_is_refused_and_resume_goes_on(
     command = ["tools/train.py", DEMO, "--work-dir", demo_run]
     refused = run(repo, tiny_root, *command, ok=False)
     assert refused.returncode == 1
-    assert "holds another run" in refused.stderr and "--resume" in refused.stderr
+    assert "of another run" in refused.stderr and "--resume" in refused.stderr
     assert "Traceback" not in refused.stderr
     more = [option.replace("max_iters=2", "max_iters=4") for option in QUICK]
     resumed = run(repo, tiny_root, *command, "--resume", "--cfg-options", *more)

@@ -158,7 +158,7 @@ def test_bad_uploads_end_in_a_sentence_without_paths_of_the_server(port, tempora
         (b"", "a.png", 400, "not a readable image"),
         (b"no image", "a.png", 400, "not a readable image"),
         (png, "a.tif", 400, "not a readable TIFF"),
-        (png[:200], "a.png", 400, "not a readable image"),
+        (png[:200], "a.png", 400, "truncated"),
         (png, "a.txt", 415, "not an image"),
         (png, "", 400, "x-file-name"),
         (png, "..", 415, "not an image"),
