@@ -43,7 +43,7 @@ def cells(line: Comparison) -> list[str]:
         _number(m["mAP"]),
         str(line.steps) if not line.row.of else "test only",
         f"{line.cost:.2f}" if line.cost else "–",
-        str(line.memory),
+        "–" if line.row.of else str(line.memory),
         f"{line.parameters / 1e6:.1f}",
     ]
 
@@ -64,6 +64,12 @@ def markdown(
 
 def summary(study: Study, lines: Mapping[Run, dict]) -> str:
     """What was run, and how far apart the seeds of the baseline are."""
+    text = (
+        f"Segm AP50 at 1,000 detections, mean over folds; {study.folds} folds keep "
+        "together what looks like one slide. What the intervals cover: docs/study.md."
+    )
+    if all(study.rows[run.row].of for run in lines):
+        return f"{text} All rows test the same trained models."
     spread, df = noise(lines, BASELINE)
     noisy = "The baseline has one seed in each fold so far: no intervals."
     if df:
@@ -72,11 +78,8 @@ def summary(study: Study, lines: Mapping[Run, dict]) -> str:
             f"{_number(spread)} ({df} degrees of freedom)."
         )
     return (
-        f"Segm AP50 at 1,000 detections, mean over folds; {study.folds} folds keep "
-        f"together what looks like one slide. The baseline takes {study.steps} steps; "
-        "a row whose step costs more takes fewer, so that every run has the same "
-        f"processor time. {noisy} The intervals cover other slides and other seeds "
-        "(docs/study.md)."
+        f"{text} The baseline takes {study.steps} steps; a row whose step costs more "
+        f"takes fewer, so that every run has the same processor time. {noisy}"
     )
 
 
