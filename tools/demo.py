@@ -1,4 +1,4 @@
-"""The whole way on synthetic data, in a few minutes on two CPU cores.
+"""Run every step on synthetic data, in a few minutes on two CPU cores.
 
 `make demo` calls this. Each step is a command that works on real data as well; it is
 printed before it runs.

@@ -10,8 +10,8 @@ Examples::
 A member is a prediction file or submission (or the folder that holds one), a run folder
 (its best checkpoint, or else its last), a folder of such runs named fold-0, fold-1 and
 so on, or a config followed by a checkpoint. Models whose predictions are missing are
-predicted into OUT/members/ and found there the next time. The result goes to a new
-folder, OUT/<time>/: predictions.json, and metrics.json or the submission.
+predicted into OUT/members/ and reused from there. The result goes to a new folder,
+OUT/<time>/: predictions.json, and metrics.json or the submission.
 
 docs/ensembles.md says what the methods do.
 """
@@ -111,8 +111,8 @@ def find_members(items: Sequence[Path]) -> list[Model | Path]:
     """Models and prediction files, in the order of the command line.
 
     Raises:
-        InputError: A config without checkpoint, a folder without anything, or a member
-            that is given twice.
+        InputError: A config lacks a checkpoint, a folder is empty, or a member that is
+            given twice.
     """
     found: list[Model | Path] = []
     items = list(items)
@@ -262,7 +262,7 @@ def fuse_members(
 def fuse_image(
     found: Sequence[ImagePredictions], name: str, args: argparse.Namespace
 ) -> ImagePredictions:
-    """Fuse what the members found in one image."""
+    """Fuse the detections of all members in one image."""
     scores = np.concatenate([image.scores for image in found])
     keep = np.flatnonzero(scores >= args.score_thr)
     rles = [rle for image in found for rle in image.rles]

@@ -1,14 +1,14 @@
-"""Write a run, or the comparison of several, as one page for the browser.
+"""Write the report of a run, or a comparison of several, as one HTML page.
 
 Examples::
 
     python tools/report.py work_dirs/maskrcnn_r50
     python tools/report.py work_dirs/a work_dirs/b -o compare.html
 
-The page holds everything itself and opens from disk: settings and what they differ in
-from the parent config, curves, metrics with intervals, errors, and the images with
-ground truth and predictions. Predictions are those of the run's newest tools/test.py;
---predict calls it where there are none.
+The page is self-contained and opens from disk: settings, their differences from the
+parent config, curves, metrics with intervals, errors, and the images with ground truth
+and predictions. Predictions are those of the run's newest tools/test.py; --predict
+calls it where there are none.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def predict(run: Run) -> None:
-    """Call tools/test.py on a run that has no predictions.
+    """Call tools/test.py on a run without predictions.
 
     Raises:
-        InputError: There is no checkpoint, or the call fails.
+        InputError: The run lacks a checkpoint, or the call fails.
     """
     checkpoint_of_run(run.path)
     tool, *arguments = run.test_command

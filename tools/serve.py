@@ -7,8 +7,8 @@ Example::
     python tools/serve.py model.pt --host 0.0.0.0 --public-url https://cells.lab.org
 
 Then open the address that it prints. The page draws the contours, counts the cells of
-each class above a score that one may move, and gives the results as files. The page is
-for this machine alone unless --host says otherwise; there is no password.
+each class above an adjustable score, and offers the results as files. The page is for
+this machine alone unless --host says otherwise; there is no password.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def listen(host: str, port: int, everywhere: bool = False) -> socket.socket:
             name in a request would have to be accepted there.
 
     Raises:
-        InputError: There is no such address, it is that of every network and must not
-            be, or the port is taken.
+        InputError: The address does not exist, is that of every network without
+            permission, or the port is taken.
     """
     try:
         address = socket.gethostbyname(host)

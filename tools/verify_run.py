@@ -252,7 +252,7 @@ def _without_dumps(evaluators: dict | list[dict]) -> Iterator[dict]:
 
 
 def compare(stored: dict[str, float], now: dict[str, float], tolerance: float) -> int:
-    """Print every metric, stored and now; the number of those that differ."""
+    """Print every metric, stored and now; return the number that differ."""
     differences = 0
     width = max(map(len, stored | now), default=0)
     print(f"{'':{width}}  {'stored':>10}  {'now':>10}")

@@ -1,4 +1,4 @@
-"""Images with one label image per class, and what all cell data sets share."""
+"""Data set of images with one label image per class; base of all cell data sets."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class CellDataset(SeededDraws, BaseDetDataset):
     class that the image has; an image without any is a valid negative. ``ignore.tif``
     is a label image of regions that are neither cells nor background.
 
-    The index holds paths, sizes and counts and no pixels, but making it reads every
-    label image once, so that a bad file ends the run before it begins. A few images
-    are read too, see :func:`custom.datasets.image_check.check_images`.
+    The index holds paths, sizes and counts, not pixels. Building it reads every label
+    image once, so that a bad file ends the run before training. A few images are read
+    too, see :func:`custom.datasets.image_check.check_images`.
 
     Args:
         split: A split file (``.json``) or the name of a rule, see
@@ -92,7 +92,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
 
     @classmethod
     def _load_metainfo(cls, metainfo: Mapping | None = None) -> dict:
-        """The data set's facts, with a colour for each class."""
+        """The data set's metadata, with a colour for each class."""
         classes = (metainfo or {}).get("classes", ("class",))
         names = [] if isinstance(classes, str) else list(classes)
         if not all(names) or not names or len(set(names)) < len(names):
@@ -106,7 +106,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
         return facts
 
     def load_data_list(self) -> list[dict]:
-        """Index the folder, see the class.
+        """Build the index: one entry per image.
 
         Raises:
             InputError: See :mod:`custom.io.image` for files; also an empty folder, an
@@ -282,7 +282,7 @@ def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder.
 
     Raises:
-        InputError: There is no such folder.
+        InputError: The folder does not exist.
     """
     if not folder.is_dir():
         raise InputError(

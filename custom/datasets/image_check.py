@@ -1,4 +1,4 @@
-"""A look at a few images of a data set before training: colours and brightness."""
+"""Check colours and brightness of a few images before training."""
 
 from __future__ import annotations
 

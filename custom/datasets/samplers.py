@@ -1,4 +1,4 @@
-"""Draws: every training sample knows its place in the run, and so its randomness."""
+"""Samplers and data sets in which a draw's number seeds its augmentation."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ class Draw(int):
 
 @DATA_SAMPLERS.register_module()
 class DrawSampler(DefaultSampler):
-    """:class:`mmengine.dataset.DefaultSampler` that gives draws, for loops of epochs.
+    """:class:`mmengine.dataset.DefaultSampler` that yields draws, for epoch loops.
 
     The images of an epoch come in the stock sampler's order, dealt out one by one to
     the processes. The stock sampler fills up the last round of the processes, this one
-    the last batch of all of them, with the first images of the epoch, which are
-    augmented another way. So an epoch is the same for 1 process with batches of 4 and
-    2 processes with batches of 2: every image comes once, and fewer than a global
-    batch of them twice.
+    the last batch of all of them, with the first images of the epoch, augmented anew.
+    So an epoch is the same for 1 process with batches of 4 and 2 processes with batches
+    of 2: every image comes once, and fewer than a global batch of them twice.
 
     Args:
         batch_size: Images of a batch of one process; CellRunner gives it.
@@ -66,7 +65,7 @@ class DrawSampler(DefaultSampler):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteDrawSampler(InfiniteSampler):
-    """:class:`mmengine.dataset.InfiniteSampler` that gives draws, for loops of steps.
+    """:class:`mmengine.dataset.InfiniteSampler` that yields draws, for iteration loops.
 
     The indices are the stock sampler's; ``skip`` resumes them.
     """
@@ -80,8 +79,8 @@ class SeededDraws:
     """Mixin of data sets: a :class:`Draw` alone decides its sample's augmentation.
 
     Transforms, images that are mixed in and images that replace an unusable one are the
-    same whichever worker of whichever process loads the draw. The generators of the
-    process are left as they were. Other indices are passed on.
+    same whichever worker of whichever process loads the draw. The process's generators
+    are restored afterwards. Plain indices are passed on.
     """
 
     def __getitem__(self, index: int):

@@ -34,7 +34,8 @@ class Split:
     Attributes:
         name: What a config calls it, for example ``stratified_80-20_seed42``.
         rule: ``random``, ``stratified`` (by the classes present), ``grouped`` (by
-            patient), ``stain`` (by look), ``kfold``, ``grouped-kfold`` or ``all``.
+            patient), ``stain`` (by stain and sharpness), ``kfold``, ``grouped-kfold``
+            or ``all``.
         seed: Seed of the rule.
         train: Names of the training images, sorted.
         val: Names of the validation images, sorted.
@@ -55,7 +56,7 @@ class Split:
         """Read and check a split file.
 
         Raises:
-            InputError: The file is missing, no JSON, lacks keys, or names an image
+            InputError: The file is missing, is not JSON, lacks keys, or names an image
                 twice.
         """
         remedy = "Write it again with tools/data/make_split.py"
@@ -122,19 +123,18 @@ def make_split(
     All rules but ``random`` place one unit after the other, those with the rarest class
     first, where that class is most wanted: iterative stratification, Sechidis et al.,
     ECML PKDD 2011, Algorithm 1. A unit is an image, all images of a patient
-    (``grouped``), or images that look like one slide (``stain``, for patients that
-    nobody knows; see :func:`custom.datasets.stain.stain_clusters`).
+    (``grouped``), or images that look like one slide (``stain``, where patients are
+    unknown; see :func:`custom.datasets.stain.stain_clusters`).
 
     Args:
         name: One of the names of :data:`NAMES`.
         classes_of: For each image the classes that it has.
         source: The folder of the images, for messages.
-        patient_of: Patient of each image; without it TCGA barcodes are looked for.
+        patient_of: Patient of each image; default: by the TCGA barcodes in the names.
         image_of: File of each image, which ``stain`` needs.
 
     Raises:
-        InputError: The name is none of the rules, patients are not known, or a part
-            would be empty.
+        InputError: The rule or the patients are unknown, or a part would be empty.
     """
     names = sorted(classes_of)
     if name == "all":
@@ -267,7 +267,7 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
     """Patient of each image by the TCGA barcode in its name.
 
     Raises:
-        InputError: A name carries none.
+        InputError: A name lacks one.
     """
     matches = {name: TCGA_PATIENT.search(name) for name in names}
     without = [name for name, match in matches.items() if match is None]
@@ -286,7 +286,7 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     """Patient of each image from a CSV file with the columns ``name,patient``.
 
     Raises:
-        InputError: The file is missing or no CSV, has other columns, leaves images
+        InputError: The file is missing or not CSV, has other columns, leaves images
             out, or gives one two patients.
     """
     try:

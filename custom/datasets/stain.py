@@ -1,4 +1,4 @@
-"""Which images look like one slide, where nobody says which patient they are of.
+"""Group images that look like one slide, where patients are unknown.
 
 Regions of one slide share its dyes and the scanner's colours and sharpness, but not
 what they show, and what they show differs more. So an image is described by patches,
@@ -122,7 +122,7 @@ def _features(patch: np.ndarray) -> np.ndarray:
 
 
 def signatures(patches: Sequence[np.ndarray]) -> np.ndarray:
-    """One point for each image, at distances that count what patches do not explain.
+    """Feature vector of each image, whitened by the variation within images.
 
     The mean of an image's patches, whitened with the pooled covariance of patches
     within images: linear discriminant analysis with the image as the class. The

@@ -57,7 +57,8 @@ def drop_validation(cfg: Config) -> bool:
     are written by their interval.
 
     Returns:
-        Whether it did: the split is ``all``, or a file without validation images.
+        Whether validation was removed: the split is ``all``, or a file without
+        validation images.
     """
     if any(
         _has_validation(d.split) for d in labelled_datasets(cfg.val_dataloader or {})

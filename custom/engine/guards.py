@@ -1,4 +1,4 @@
-"""What ends a run with one sentence: bad settings, non-finite losses, full memory."""
+"""Hooks that end a run with one clear error: settings, losses, memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ModelBudgetHook(Hook):
         """Log the number of parameters and compare it with the limit.
 
         Raises:
-            InputError: There are ``limit`` trainable parameters or more.
+            InputError: The model has ``limit`` trainable parameters or more.
         """
         total, trainable = count_parameters(runner.model)
         print_log(f"{trainable:,} trainable of {total:,} parameters", "current")
@@ -75,7 +75,7 @@ class ModelBudgetHook(Hook):
 
 @HOOKS.register_module()
 class ClassCheckHook(NumClassCheckHook):
-    """:class:`mmdet.engine.hooks.NumClassCheckHook`, once and in one sentence."""
+    """:class:`mmdet.engine.hooks.NumClassCheckHook`, with one check and one error."""
 
     def before_train(self, runner) -> None:
         """Compare ``num_classes`` of every head with the classes of the data.
@@ -115,8 +115,8 @@ class ClassCheckHook(NumClassCheckHook):
 class ScheduleCheckHook(Hook):
     """Refuse a learning-rate curve that does not end with the run.
 
-    A cosine that is shorter than the run turns the rate up again, a longer one does not
-    come down. Schedulers without ``T_max`` and ``end`` follow the length of the run:
+    A cosine shorter than the run raises the rate again; a longer one never reaches its
+    minimum. Schedulers without ``T_max`` and ``end`` follow the length of the run:
     MMEngine takes ``train_cfg.max_epochs`` or ``max_iters`` for them.
     """
 
@@ -144,7 +144,7 @@ class ScheduleCheckHook(Hook):
             unit = "epochs" if scheduler.by_epoch else "iterations"
             kind = type(scheduler).__name__
             if isinstance(scheduler, _CURVES):
-                # Where the curve ends; its scheduler may go on.
+                # Where the curve ends; its scheduler may continue.
                 end = scheduler.begin + getattr(
                     scheduler, "T_max", scheduler.end - scheduler.begin
                 )
@@ -168,7 +168,7 @@ class ScheduleCheckHook(Hook):
 
 @OPTIM_WRAPPERS.register_module()
 class FiniteLossOptimWrapper(OptimWrapper):
-    """:class:`mmengine.optim.OptimWrapper` that leaves out non-finite losses.
+    """:class:`mmengine.optim.OptimWrapper` that skips non-finite losses.
 
     On a NaN or infinite loss neither ``backward`` nor ``step`` runs, and the gradients
     of its accumulation window (``accumulative_counts``) are dropped with it, so that
@@ -185,8 +185,8 @@ class FiniteLossOptimWrapper(OptimWrapper):
 
         Args:
             loss: Scalar.
-            *args: As in the base class.
-            **kwargs: As in the base class.
+            *args: Passed to ``OptimWrapper.update_params``.
+            **kwargs: Passed likewise.
         """
         finite = loss.detach().isfinite().float()
         all_reduce(finite, op="min")
@@ -205,12 +205,12 @@ class FiniteLossOptimWrapper(OptimWrapper):
 class NonFiniteLossHook(Hook):
     """Report batches whose loss is not finite, and end the run when there are many.
 
-    The optimiser's wrapper leaves them out: FiniteLossOptimWrapper, or MMEngine's
-    AmpOptimWrapper, whose gradient scaler steps on finite gradients only. An average
-    of the weights (``EMAHook``) takes in the unchanged weights once more.
+    The optimiser's wrapper skips them: FiniteLossOptimWrapper, or MMEngine's
+    AmpOptimWrapper, whose gradient scaler steps on finite gradients only. ``EMAHook``
+    averages the unchanged weights once more.
 
     Args:
-        max_skips: How many batches of a run may be left out.
+        max_skips: How many batches of a run may be skipped.
     """
 
     def __init__(self, max_skips: int) -> None:
@@ -235,11 +235,11 @@ class NonFiniteLossHook(Hook):
         wrapper.dropped_window = runner.message_hub.get_info(_DROPPED, -1)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        """Report the batch if it was left out.
+        """Report the batch if it was skipped.
 
         Raises:
-            InputError: More than ``max_skips`` were left out, or the model itself is
-                not finite, so that no further batch can work.
+            InputError: More than ``max_skips`` batches were skipped, or a weight or
+                buffer is not finite.
         """
         wrapper, finite = runner.optim_wrapper, outputs["loss"].isfinite().float()
         if isinstance(wrapper, FiniteLossOptimWrapper):

@@ -34,10 +34,10 @@ from custom.errors import InputError
 class CellRunner(Runner):
     """:class:`mmengine.runner.Runner`, named by ``runner_type`` in the configs.
 
-    The differences: starting a data loader leaves the model's random numbers alone;
-    loader workers survive a signal to the whole job; ``auto_scale_lr`` counts
-    accumulated batches; running out of memory names the images; the screen shows less
-    than the log file.
+    The differences: starting a data loader does not advance the model's random
+    generator; loader workers survive a signal to the whole job; ``auto_scale_lr``
+    counts accumulated batches; running out of memory names the images; the screen shows
+    less than the log file.
     """
 
     def train(self) -> nn.Module:

@@ -54,7 +54,7 @@ def config_of_run(work_dir: str | Path) -> Path:
     its scalars.
 
     Raises:
-        InputError: There is none.
+        InputError: The folder does not hold a training run.
     """
     for scalars in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
         config = scalars.with_name("config.py")
@@ -69,7 +69,7 @@ def read_config(path: str | Path) -> Config:
     The packages that ``custom_imports`` names are imported under today's names.
 
     Raises:
-        InputError: The file is missing, or names parts that exist no more.
+        InputError: The file is missing, or names parts that no longer exist.
     """
     if not Path(path).is_file():
         raise InputError(path, "the config does not exist", "Check the path")

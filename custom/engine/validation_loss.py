@@ -25,8 +25,8 @@ class ValidationLossHook(Hook):
     images at the size at which the network tests them, without augmentation and
     without gradient; the mean over the images. The model stays in evaluation mode, so
     that batch norm uses its running statistics and leaves them alone. Proposals are
-    sampled with the seed of the image (``img_id``) at each validation, and the random
-    numbers of the training are left alone.
+    sampled with the seed of the image (``img_id``) at each validation, and the
+    training's random generators are not advanced.
 
     They are metrics like any other: ``save_best='val/loss'`` and
     ``EarlyStoppingHook(monitor='val/loss')`` work.

@@ -1,4 +1,4 @@
-"""Pictures of dense cells."""
+"""Overlays of dense cells."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ class CellCocoMetric(BaseMetric):
     """AP, AP50 and AP75 of boxes and masks, by size and by class.
 
     The definition is COCO's (https://cocodataset.org/#detection-eval), computed by
-    faster-coco-eval, with two values of ``maxDets``: ``max_dets``, which all figures
-    have unless their name says otherwise, and the standard 100, ``...@100``. Ground
-    truth is taken from the data samples, so there is no annotation file. Ignored
-    instances are COCO's crowd regions, of every class: a detection without a cell that
-    lies in them by the IoU threshold counts neither as true nor as false.
+    faster-coco-eval, with two values of ``maxDets``: ``max_dets``, and the standard 100
+    for the metrics named ``...@100``. Ground truth comes from the data samples; an
+    annotation file is not needed. Ignored instances are COCO's crowd regions, of every
+    class: a detection without a cell that lies in them by the IoU threshold counts
+    neither as true nor as false.
 
     Args:
         max_dets: Detections per image that count; should be at least what the model
@@ -69,7 +69,7 @@ class CellCocoMetric(BaseMetric):
             )
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """The figures, which are also printed as tables."""
+        """All metrics; they are also printed as tables."""
         classes = self.dataset_meta["classes"]
         figures: dict[str, float] = {}
         for iou_type in self.iou_types:
@@ -96,7 +96,7 @@ def average_precision(
 
     Returns:
         ``mAP, mAP_50, mAP_75``, each also with ``_s, _m, _l`` (mAP only), with
-        ``@100``, and with ``_<class>``; in 0..1, -1 where there is no ground truth.
+        ``@100``, and with ``_<class>``; in 0..1, -1 without ground truth.
     """
     # faster-coco-eval reports its progress by print and logging
     with contextlib.redirect_stdout(io.StringIO()), _no_garbage_collection():

@@ -163,7 +163,7 @@ class Predictions:
 
 @METRICS.register_module()
 class PredictionDump(BaseMetric):
-    """Write ``predictions.json``; there are no metrics.
+    """Write ``predictions.json``; computes no metrics.
 
     Args:
         out_dir: Folder of the file; ``tools/test.py`` gives a new one per call.

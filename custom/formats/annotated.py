@@ -1,4 +1,4 @@
-"""Images with their instances, and where they are found.
+"""Images with their instances, and the search for them on disk.
 
 Every reader gives :class:`Annotated` images and every writer takes them.
 """
@@ -19,7 +19,7 @@ from custom.io.image import MAX_INSTANCES, check_size
 from custom.io.names import IMAGE_SUFFIXES, TCGA_PATIENT, files_below, image_name
 from custom.structures.box_masks import BoxMasks
 
-# A name becomes that of files and folders: nothing hidden and no way out of them.
+# Names become files and folders: neither hidden nor outside the output.
 SAFE_NAME = re.compile(r"[\w(][\w .()+=,#@-]*")
 # Boxes of the instances may cover the image this often, or a small file could ask for
 # any amount of memory.

@@ -131,7 +131,7 @@ class _DocumentTypeError(Exception):
 
 
 class _NoDocumentType(ElementTree.TreeBuilder):
-    """Refuses document types, before anything in them is read.
+    """Refuses document types before their content is read.
 
     They are not part of the format; the entities that they declare are how a small
     file becomes a huge one, or reads others.

@@ -146,7 +146,7 @@ def _decode(segmentation: dict | list, size: tuple[int, int]) -> BoxMasks:
             rle = {"size": size, "counts": counts.encode("ascii")}
         else:
             runs = np.array(counts)
-            # pycocotools writes wherever the counts lead.
+            # pycocotools writes out of bounds on such counts.
             if (
                 runs.dtype.kind != "i"
                 or (runs < 0).any()
@@ -170,7 +170,7 @@ class CocoWriter:
 
     Args:
         classes: The categories, numbered from 1; others that occur follow.
-        polygons: Outlines along the edges of pixels where an instance has no hole,
+        polygons: Outlines along the edges of pixels where an instance lacks holes,
             instead of RLE. Both give back the same pixels.
     """
 

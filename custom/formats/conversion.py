@@ -4,8 +4,8 @@
 with their checksums, which instances were read, which were written, what was left out
 and why. A second run skips the images whose line still fits. An image is written into a
 folder beside the output, its line is added to the manifest, and then its files are
-moved; so whatever ends a run, no image is there in part, and nothing is there that the
-manifest does not list.
+moved; so an interrupted run leaves neither partial images nor files that the manifest
+does not list.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ def convert(
         classes: New names of the classes, of all that occur; '' leaves a class out.
             None keeps the names.
         options: What else changes the result, for the manifest.
-        jobs: Images that are worked on at the same time, each in a process.
+        jobs: Images converted at the same time, each in a process.
         progress: Wraps the records as they come, such as ``tqdm``.
 
     Raises:
-        InputError: ``out`` is of something else, is being written by another process or
+        InputError: ``out`` holds other files, is being written by another process or
             cannot be written.
     """
     out = out.absolute()
@@ -133,7 +133,7 @@ def convert(
 def _work_folder(out: Path) -> Iterator[Path]:
     """A new folder beside the output, on the same file system.
 
-    Those of killed runs go: nobody else uses them while the manifest is locked.
+    Folders of killed runs are removed; the locked manifest excludes other processes.
     """
     # Names of custom.io.atomic.part_of, which no user gives.
     left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.mmcell-part")

@@ -13,15 +13,15 @@ def open_array(path: str | Path) -> np.ndarray:
     """Map an array of numbers; only what is indexed is read.
 
     Raises:
-        InputError: The file is missing, of another length than its header says, no
-            ``.npy``, empty, or holds something else than numbers.
+        InputError: The file is missing, is not ``.npy``, is empty, contradicts its
+            header, or holds anything but numbers.
     """
     try:
         # A mapping checks the size that the header declares against the file's.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(path, "the file does not exist", "Check the name") from None
-    except Exception as error:  # numpy lets several types through
+    except Exception as error:  # numpy raises several types
         raise InputError(
             path,
             f"no array of numbers ({str(error)[:200]})",

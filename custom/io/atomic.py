@@ -51,7 +51,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         when the block ends without an exception, and is removed otherwise.
 
     Raises:
-        InputError: There is no room or no permission. The old file is still there.
+        InputError: The disk is full or not writable. The old file is kept.
     """
     path = Path(path)
     part, handle = part_of(path), None
@@ -85,7 +85,7 @@ def _lock(handle: int) -> bool:
     """Whether an open file could be locked; the lock ends with its process."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (OSError, AttributeError):  # locked, or the system has no such locks
+    except (OSError, AttributeError):  # locked, or the system lacks such locks
         return False
     return True
 
@@ -102,7 +102,7 @@ def _flush(path: Path) -> None:
 def remove_parts(folder: str | Path) -> list[Path]:
     """Remove what killed processes left beside files; returns the removed paths.
 
-    Only files of this module's names go, and none that a process is still writing.
+    Only files named by this module are removed, and none that a process still writes.
     """
     removed = []
     for path in Path(folder).iterdir():

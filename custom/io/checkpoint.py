@@ -75,7 +75,7 @@ def read_checkpoint(
             return torch.load(path, map_location, weights_only=True)
     except (PermissionError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever the pickle led to
+    except Exception as error:  # any error that a pickle causes
         wanted = re.search(r"GLOBAL (.+?)(?: was not an allowed| whose)", str(error))
         if wanted is None:
             raise _damaged(path) from error
@@ -100,7 +100,7 @@ def write_checkpoint(path: str | Path, data: Any) -> None:
     """Save with ``torch.save``, atomically.
 
     Raises:
-        InputError: The file cannot be written. What was there before is still there.
+        InputError: The file cannot be written. The old file is kept.
     """
     with write_atomically(path) as part:
         torch.save(data, part)
@@ -111,7 +111,7 @@ def check_written(part: Path, path: str | Path) -> None:
     """Read a new checkpoint back before it takes its place.
 
     Args:
-        part: The file beside.
+        part: The temporary file.
         path: What it is to become, for the message.
 
     Raises:
@@ -133,5 +133,5 @@ def is_whole(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except Exception:  # a damaged header leads anywhere
+    except Exception:  # a damaged header causes any error
         return False

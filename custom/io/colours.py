@@ -1,4 +1,4 @@
-"""Whether an H&E image shows its true colours; the colours of classes."""
+"""Channel order of H&E images; colours of classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TISSUE = 0.3  # summed absorbance; glass is below
 _FEWEST = 100  # tissue pixels that a judgement needs
 DARK_FIELD = 64  # a median brightness below it is fluorescence
 _GRAY = 1e-3  # a spread of the red shift below it is a gray image
-_SAMPLED = 40_000  # pixels that are looked at
+_SAMPLED = 40_000  # sampled pixels
 _MARGIN = 0.15
 # Colours that stay apart under colour blindness and on H&E: Wong, Nature Methods 8,
 # 441 (2011), without black.

@@ -1,4 +1,4 @@
-"""Reading images and label images, with one clear error for what cannot be read."""
+"""Read images and label images; unreadable files raise one clear error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_INSTANCES = 65_535
 # Sizes are checked before pixels are decoded: a file of a few bytes can declare more
 # than any memory holds. This many are a square of 11,585 pixels.
 MAX_PIXELS = 1 << 27
-# Parsers of other formats never meet a file.
+# Files are never given to parsers of other formats.
 BITMAP_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "PPM", "WEBP")
 _ORIENTATION = 0x0112
 
@@ -66,9 +66,9 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: The file is missing, truncated, no image, larger than 2^27 pixels,
-            or of another type than 8 or 16 bits unsigned with 1 to 4 channels, RGB or
-            gray.
+        InputError: The file is missing, truncated, not an image, larger than 2^27
+            pixels, or of another type than 8 or 16 bits unsigned with 1 to 4 channels,
+            RGB or gray.
     """
     if not is_tiff(path):
         return as_rgb(path, read_bitmap(path), max_value)
@@ -103,7 +103,7 @@ def _only_page(path: str | Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def _decode(path: str | Path, page: tifffile.TiffPage) -> np.ndarray:
-    """The pixels of a page, after a look at the header of each part."""
+    """The pixels of a page, after checking the header of each part."""
     file = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if page.compression not in tiff.SELF_SIZED:
@@ -208,7 +208,7 @@ def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
         ) from None
     except PIL.UnidentifiedImageError:
         raise InputError(path, "not a readable image", EXPORT_AGAIN) from None
-    except Exception as error:  # Pillow lets many types through, as tifffile does
+    except Exception as error:  # Pillow raises many types, as tifffile does
         raise InputError(
             path, f"not a readable image ({error})", EXPORT_AGAIN
         ) from None

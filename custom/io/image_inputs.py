@@ -1,4 +1,4 @@
-"""The images that a user means by files, folders, patterns and pages."""
+"""Find images by files, folders, patterns and pages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ImageInput:
 def find_images(
     arguments: Iterable[str | Path], leave_out: Path | None = None
 ) -> list[ImageInput]:
-    """The images that are meant, each once, in the order of the arguments.
+    """The images of the arguments, each once, in their order.
 
     A result is named after its image: ``a/b.png`` is ``b``; an image that is called
     ``image`` has the name of its folder, as in the layout; images of a folder keep
@@ -46,11 +46,11 @@ def find_images(
     Args:
         arguments: Files of any name; folders, of which every image is taken at any
             depth; patterns such as ``slides/**/*.svs`` that the shell left.
-        leave_out: A folder whose files are no input, such as that of the results.
+        leave_out: A folder to exclude, such as that of the results.
 
     Raises:
-        InputError: There is no such file, nothing matches, or two images would have
-            one name.
+        InputError: A file does not exist, nothing matches, or two images would have one
+            name.
     """
     arguments = list(arguments)
     found: dict[tuple[Path, int], ImageInput] = {}

@@ -1,4 +1,4 @@
-"""Names with a meaning: classes, endings of image files, patients."""
+"""Reserved class names, suffixes of image files, TCGA patients."""
 
 from __future__ import annotations
 

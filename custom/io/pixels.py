@@ -1,4 +1,4 @@
-"""Images of which rectangles are read, and rectangles at another resolution."""
+"""Read rectangles of images, at any resolution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BAND_PIXELS = 1 << 25
 
 
 class Pixels(Protocol):
-    """An image of which rectangles are read, such as an open slide.
+    """An image that is read by rectangles, such as an open slide.
 
     Attributes:
         size: (H, W) in pixels.
@@ -59,7 +59,7 @@ class PartPixels:
     Args:
         image: The image.
         region: (x, y, width, height) in pixels.
-        source: What is named when something is wrong.
+        source: Named in error messages.
 
     Attributes:
         origin: (x, y) of the first pixel in the image.

@@ -1,4 +1,4 @@
-"""What a TIFF holds: its images, the levels of their pyramids, the size of a pixel."""
+"""Contents of a TIFF: images, levels of their pyramids, the size of a pixel."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def open_tiff(path: str | Path) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF.
 
     Raises:
-        InputError: Whatever fails inside the ``with``: tifffile lets many types of
-            exceptions through on broken files, at any step.
+        InputError: Anything fails inside the ``with``: tifffile raises many types of
+            exceptions on broken files, at any step.
     """
     try:
         with tifffile.TiffFile(path) as file:
@@ -292,7 +292,7 @@ def stored_pixel_size(file: tifffile.TiffFile, number: int) -> tuple[float | Non
 
     In this order: Aperio's ``MPP``, OME's ``PhysicalSizeX`` and ``Y``, ImageJ's unit
     with the resolution tags, and the resolution tags alone if they are in inches or
-    centimetres. Pixels that are not square have no size.
+    centimetres. The size of pixels that are not square is unknown.
 
     Args:
         file: The TIFF.

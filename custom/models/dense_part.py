@@ -19,7 +19,7 @@ _OPSET = 17
 class DensePart(nn.Module):
     """What a detector computes from the pixels alone: backbone, neck, RPN layers.
 
-    The rest of Mask R-CNN depends on what was found, for which ONNX's own operators do
+    The rest of Mask R-CNN depends on the proposals, for which ONNX's own operators do
     not suffice.
 
     Args:
@@ -79,7 +79,8 @@ def predict_with(
     """Predict images with the :class:`DensePart` computed elsewhere.
 
     Args:
-        detector: The whole network, on the CPU; what follows the dense part is its.
+        detector: The whole network, on the CPU; its layers after the dense part are
+        used.
         dense: Takes what :meth:`DensePart.forward` takes and gives what it gives, for
             instance an ONNX Runtime session: ``lambda x: session.run(None, {"image":
             x})``.

@@ -25,10 +25,10 @@ class TiledDetector(TwoStageDetector):
 
     ``type='TiledDetector'`` takes the place of ``'MaskRCNN'``, ``'CascadeRCNN'`` and
     the like, which add nothing to :class:`TwoStageDetector`. Parameters, training and
-    checkpoints are those of the plain detector. An image that one tile holds is
-    predicted as ever; otherwise tiles are cut from the image that the test pipeline
-    gives, predicted in batches and merged, see :mod:`custom.inference.tiles`. Beside
-    the image, memory follows the tiles.
+    checkpoints are those of the plain detector. An image that fits into one tile is
+    predicted as by the plain detector; otherwise tiles are cut from the image that the
+    test pipeline gives, predicted in batches and merged, see
+    :mod:`custom.inference.tiles`. Beside the image, memory follows the tiles.
 
     Args:
         tile_size: Side of a tile, in pixels of the original image.
@@ -72,7 +72,7 @@ class TiledDetector(TwoStageDetector):
         return super().test_step({"inputs": images, "data_samples": samples})
 
     def _predict_parts(self, views: Sequence[Sequence[Part]]) -> list[InstanceData]:
-        """What is found in a batch of tiles, in the frame of the original image."""
+        """The detections of a batch of tiles, in the frame of the original image."""
         ((images, samples, places),) = (zip(*parts, strict=True) for parts in views)
         found = []
         results = self._test_whole(list(images), list(samples))

@@ -25,9 +25,9 @@ class MaskTTAModel(BaseTTAModel):
     """Flips, rotations by right angles and scales for the Mask R-CNN family.
 
     As detectron2's ``GeneralizedRCNNWithTTA``: the boxes of all views are merged class
-    by class in the original frame; then the mask head looks at the merged boxes in
-    every view, and its probabilities are averaged, turned back. One view is in memory
-    at a time, so each goes through the backbone twice.
+    by class in the original frame; then the mask head predicts the merged boxes in
+    every view, and its probabilities are turned back and averaged. One view is in
+    memory at a time, so each goes through the backbone twice.
 
     With a :class:`TiledDetector` inside, all of this happens in each tile.
 
@@ -40,7 +40,7 @@ class MaskTTAModel(BaseTTAModel):
     def __init__(self, fusion: dict | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.fusion = fusion
-        # The limits of classes hold for what is merged, not for each view.
+        # The limits per class hold for the merged boxes, not for each view.
         head = self.module.roi_head
         self.test_cfg, head.test_cfg = head.test_cfg, copy.copy(head.test_cfg)
         for key in LIMITS:

@@ -186,8 +186,8 @@ def read_weights(
     """A file of PyTorch, or one of detectron2's model zoo (``.pkl``).
 
     Raises:
-        InputError: See :func:`custom.io.checkpoint.read_checkpoint`; also a pickle
-            that is more than named arrays, of which nothing runs.
+        InputError: See :func:`custom.io.checkpoint.read_checkpoint`; also a pickle that
+            holds anything but named arrays; it is not executed.
     """
     path = Path(path)
     if path.suffix != ".pkl":

@@ -57,7 +57,7 @@ _HASH = re.compile(r"[-_](?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$")
 def load_from_url(
     source: str, map_location: str | torch.device | None = None
 ) -> dict[str, object]:
-    """Load weights by URL, for MMEngine; a pickle that is more than weights is refused.
+    """Load weights by URL, for MMEngine; a pickle beyond weights is refused.
 
     Raises:
         InputError: See :func:`find_weights` and
@@ -113,8 +113,8 @@ def find_weights(source: str) -> str:
         source: A path, an https URL, ``torchvision://`` or ``open-mmlab://``.
 
     Raises:
-        InputError: There is no such file, it cannot be downloaded, or it is not the
-            one whose hash its name holds.
+        InputError: The file does not exist, cannot be downloaded, or does not match the
+            hash in its name.
     """
     url = _resolve(source)
     if "://" not in url:

@@ -177,7 +177,7 @@ def decode_runs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The runs of compressed COCO RLE, the inverse of :func:`encode_runs`.
 
-    All masks are decoded at once and none is drawn. The characters are those of
+    All masks are decoded at once, without bitmaps. The characters are those of
     ``rleFrString`` in COCO's ``maskApi.c``: six bits each, five of them a digit, and
     from the fourth number on the difference to the number before the last.
 

@@ -1,4 +1,4 @@
-"""Random change of colours, and normalisation of the stains."""
+"""Colour augmentation and stain normalisation."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ class LabelCopyPaste(CopyPaste):
     """:class:`mmdet.CopyPaste` for :class:`LabelMasks`, at the cost of the pixels.
 
     The options, the random draws and the result are the stock transform's (Ghiasi et
-    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), but for four
-    things: regions to ignore are never pasted; the image keeps its dtype, where the
-    stock one becomes int64; the source is never one beyond the last image, which the
-    stock draw allows; and the images may have different sizes. Then the source lies at
-    a random place of the destination, and only instances that are whole in both are
-    pasted. Masks of any other type go the stock way.
+    al., Simple Copy-Paste is a Strong Data Augmentation Method, 2021), with four
+    differences: regions to ignore are never pasted; the image keeps its dtype, where
+    the stock one becomes int64; the source is never one beyond the last image, which
+    the stock draw allows; and the images may have different sizes. Then the source lies
+    at a random place of the destination, and only instances that are whole in both are
+    pasted. Other types of masks use the stock transform.
 
     Args:
         class_weights: The weight of each class when instances are selected from the

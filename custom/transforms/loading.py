@@ -153,7 +153,7 @@ def _to_rle(mask: dict | list, size: tuple[int, int]) -> dict:
         raise ValueError(f"its size is {mask['size']}, not {size}")
     counts = mask["counts"]
     if isinstance(counts, list):
-        # pycocotools writes wherever the counts lead.
+        # pycocotools writes out of bounds on such counts.
         if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
             raise ValueError("the RLE counts do not fill the image")
         return coco_mask.frPyObjects(mask, *size)

@@ -1,13 +1,13 @@
-"""Look at a data set before a training does, and write what is there as a page.
+"""Inspect a data set before training and write a page about it.
 
 Examples::
 
     python tools/data/audit.py configs/cell/maskrcnn_r50.py -o audit.html
     python tools/data/audit.py data/hw3/train --split grouped_80-20 --json audit.json
 
-The page holds everything itself: image and cell sizes, classes, how well anchors fit,
+The page is self-contained: image and cell sizes, classes, how well anchors fit,
 and suspected problems with images: near-duplicates, patients in both halves of the
-split, stains that stand out, red and blue exchanged, cells in pieces, and more.
+split, stain outliers, red and blue exchanged, cells in pieces, and more.
 """
 
 from __future__ import annotations

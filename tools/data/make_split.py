@@ -27,7 +27,7 @@ def images_of(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
     """File and classes of each image of a folder, or of a config's training set.
 
     Raises:
-        InputError: There are no images, or the data set refuses them.
+        InputError: The folder lacks images, or the data set refuses them.
     """
     if source.suffix == ".py":
         return _images_of_config(source)

@@ -14,13 +14,13 @@ RATIOS = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class AnchorFit:
-    """What one choice of scales does.
+    """The fit of one choice of scales.
 
     Attributes:
         scales: Of the anchors, in strides.
         mean: Over the classes, the mean over their cells of the best IoU with an
             anchor.
-        by_class: That mean for each class, NaN where there are no cells.
+        by_class: That mean for each class, NaN without cells.
         sure: Share of the cells with an anchor above IoU 0.7, which the RPN learns as
             a positive.
         lost: Share of the cells without one above 0.3, which it never learns.

@@ -128,7 +128,7 @@ class Facts:
         colours: The order of its channels, see
             :func:`custom.io.colours.channel_order_of`.
         features: See :func:`custom.datasets.stain.patch_features`.
-        small: (32, 32) the image at a glance, mean 0 and norm 1.
+        small: (32, 32) the image at low resolution, mean 0 and norm 1.
     """
 
     name: str
@@ -182,7 +182,7 @@ def inspect(
 
 
 def _at_a_glance(image: np.ndarray) -> np.ndarray:
-    # Green is the same whichever order the other two have.
+    # Green does not depend on the order of red and blue.
     small = cv2.resize(image[..., 1], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     small = small.astype(np.float32) - small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-6)

@@ -11,15 +11,15 @@ import tifffile
 
 # Rows that are made and compressed at once.
 BAND = 256
-# Beyond this many bytes ImageJ's own kind of TIFF may not hold the image.
+# Beyond this many bytes ImageJ's TIFF cannot hold the image.
 _BIG = 1 << 31
 
 
 def label_dtype(count: int) -> type[np.generic]:
     """The type of a label image with ids up to ``count``: 16 bits if they suffice.
 
-    Beyond 65,535 ids float32, because ImageJ has no integers of 32 bits; they are
-    exact up to 2^24, more than the cells of any slide.
+    Beyond 65,535 ids float32, because ImageJ lacks 32-bit integers; they are exact up
+    to 2^24, more than the cells of any slide.
     """
     return np.uint16 if count <= np.iinfo(np.uint16).max else np.float32
 

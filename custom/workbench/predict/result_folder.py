@@ -64,7 +64,7 @@ class ResultFolder:
     def begin(self, images: Sequence[ImageInput], settings: dict) -> None:
         """Make the folder, or make sure that the run can resume in it.
 
-        What killed processes left half written is removed.
+        Temporary files of killed processes are removed.
 
         Args:
             images: All that are to be predicted.
@@ -210,7 +210,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception as error:  # a damaged zip leads anywhere
+    except Exception as error:  # a damaged zip causes any error
         raise InputError(path, f"it is damaged ({error})", "Remove it") from None
 
 

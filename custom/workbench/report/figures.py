@@ -1,4 +1,4 @@
-"""What the charts of all pages share."""
+"""Charts that several pages use."""
 
 from __future__ import annotations
 

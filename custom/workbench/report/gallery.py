@@ -1,4 +1,4 @@
-"""Images with the outlines of their cells and of the predictions."""
+"""Images with the outlines of cells and predictions, for a page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from custom.workbench.analysis.analysis import Analysis, ImageAnalysis
 from custom.workbench.report.pictures import image_uri, outline
 from custom.workbench.report.theme import OUTCOMES, Color, css
 
-# In short what custom.workbench.analysis.outcomes defines.
+# Short forms of the definitions in custom.workbench.analysis.outcomes.
 _ABOUT = {
     "true": "mask IoU 0.5 or more with a prediction of its class",
     "missed": "a cell without any prediction",

@@ -26,7 +26,7 @@ from custom.io.atomic import write_atomically
 from custom.workbench.report.theme import PLOTLY_TEMPLATES
 
 TEMPLATES = Path(__file__).with_name("templates")
-# By this line a page of ours is known, and only such a page is overwritten.
+# Marks the pages of this module; only these are overwritten.
 MARKER = '<meta name="generator" content="MMCell">'
 
 
@@ -86,7 +86,7 @@ def render(template: str, **context) -> str:
 
 
 def guard_page(path: str | Path) -> None:
-    """Refuse to replace a file that is not a page of ours.
+    """Refuse to replace a file that this module did not write.
 
     Raises:
         InputError: The file exists and was not written by :func:`write_page`.
@@ -101,7 +101,7 @@ def guard_page(path: str | Path) -> None:
 
 
 def write_page(html: str, path: str | Path) -> None:
-    """Write a page, whole or not at all.
+    """Write a page atomically.
 
     Raises:
         InputError: See :func:`guard_page`.

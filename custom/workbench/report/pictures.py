@@ -1,4 +1,4 @@
-"""Images and outlines that a page holds itself."""
+"""Images and outlines embedded in a page."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 Color = tuple[int, ...]
 
-# What became of a cell or a prediction, in words of
-# custom.workbench.analysis.outcomes. The palette is that of the classes (Wong, Nature
-# Methods 8, 441 (2011)) and white; an overlay shows either classes or outcomes.
+# Outcomes of cells and predictions, see custom.workbench.analysis.outcomes. The palette
+# is that of the classes (Wong, Nature Methods 8, 441 (2011)) and white; an overlay
+# shows either classes or outcomes.
 OUTCOMES: dict[str, Color] = {
     "true": (255, 255, 255),
     "missed": (86, 180, 233),
