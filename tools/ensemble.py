@@ -114,7 +114,7 @@ def find_members(items: Sequence[Path]) -> list[Model | Path]:
         InputError: A config lacks a checkpoint, a folder is empty, or a member that is
             given twice.
     """
-    found: list[Model | Path] = []
+    members: list[Model | Path] = []
     items = list(items)
     while items:
         item = items.pop(0)
@@ -125,20 +125,20 @@ def find_members(items: Sequence[Path]) -> list[Model | Path]:
                     "no checkpoint follows this config",
                     "Give both, in this order",
                 )
-            found.append(Model(items.pop(0), item))
+            members.append(Model(items.pop(0), item))
         elif item.suffix == ".pth":
-            found.append(Model(item))
+            members.append(Model(item))
         elif folds := folds_of(item):
-            found += [Model(checkpoint_of_run(fold)) for fold in folds]
+            members += [Model(checkpoint_of_run(fold)) for fold in folds]
         elif any(item.glob("*.pth")):
-            found.append(Model(checkpoint_of_run(item)))
+            members.append(Model(checkpoint_of_run(item)))
         else:
-            found.append(item)
-    for item, count in Counter(found).items():
+            members.append(item)
+    for item, count in Counter(members).items():
         if count > 1:
             source = item.checkpoint if isinstance(item, Model) else item
             raise InputError(source, "it is a member twice", "Give each member once")
-    return found
+    return members
 
 
 def predict(model: Model, args: argparse.Namespace) -> Path:
@@ -199,7 +199,7 @@ def check(members: Sequence[Predictions], sources: Sequence[str]) -> None:
     first = members[0]
     for member, source in zip(members, sources, strict=True):
         if not any(len(image) for image in member.images):
-            raise InputError(source, "there is no detection in it", "Leave it out")
+            raise InputError(source, "it lacks detections", "Leave it out")
         for what, value, wanted in (
             ("classes", member.classes, first.classes),
             ("split", _split_name(member), _split_name(first)),
@@ -213,11 +213,11 @@ def check(members: Sequence[Predictions], sources: Sequence[str]) -> None:
                 )
         sizes = [{i.img_id: i.size for i in m.images} for m in (first, member)]
         if sizes[0] != sizes[1]:
-            odd = sorted(dict(sizes[0].items() ^ sizes[1].items()))
+            mismatched = sorted(dict(sizes[0].items() ^ sizes[1].items()))
             raise InputError(
                 source,
-                f"it covers other images than {sources[0]}: {len(odd)} differ, the "
-                f"first is that of id {odd[0]}",
+                f"it covers other images than {sources[0]}: {len(mismatched)} "
+                f"differ, the first is that of id {mismatched[0]}",
                 "Fuse predictions of the same images; for submissions give --images",
             )
 
@@ -260,21 +260,21 @@ def fuse_members(
 
 
 def fuse_image(
-    found: Sequence[ImagePredictions], name: str, args: argparse.Namespace
+    predictions: Sequence[ImagePredictions], name: str, args: argparse.Namespace
 ) -> ImagePredictions:
     """Fuse the detections of all members in one image."""
-    scores = np.concatenate([image.scores for image in found])
+    scores = np.concatenate([image.scores for image in predictions])
     keep = np.flatnonzero(scores >= args.score_thr)
-    rles = [rle for image in found for rle in image.rles]
+    rles = [rle for image in predictions for rle in image.rles]
     rles = [rles[i] for i in keep]
     scores = scores[keep]
     fused = fuse(
-        np.concatenate([image.boxes for image in found])[keep],
+        np.concatenate([image.boxes for image in predictions])[keep],
         scores,
-        np.concatenate([image.labels for image in found])[keep],
+        np.concatenate([image.labels for image in predictions])[keep],
         method=args.method,
         iou_thr=args.iou_thr,
-        num_members=len(found),
+        num_members=len(predictions),
         rles=rles if args.mask_iou else None,
     )
     groups = fused.groups[: args.max_dets]
@@ -285,9 +285,9 @@ def fuse_image(
         masks = [rles[group[0]] for group in groups]
     best = slice(args.max_dets)
     return ImagePredictions(
-        found[0].img_id,
+        predictions[0].img_id,
         name,
-        found[0].size,
+        predictions[0].size,
         fused.labels[best],
         fused.scores[best],
         fused.boxes[best],
@@ -298,10 +298,10 @@ def fuse_image(
 def main() -> None:
     """Predict what is missing, fuse, write, evaluate."""
     args = parse_args()
-    found = find_members(args.members)
+    items = find_members(args.members)
     images = read_json(args.images) if args.images else None
     sources = [
-        predict(item, args) if isinstance(item, Model) else item for item in found
+        predict(item, args) if isinstance(item, Model) else item for item in items
     ]
     members = [read_predictions(source, images) for source in sources]
     sources = [str(source) for source in sources]

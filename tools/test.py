@@ -136,8 +136,8 @@ def add_evaluator(cfg: Config, evaluator: dict) -> None:
     present = cfg.test_evaluator
     present = present if isinstance(present, (list, tuple)) else [present]
     # The saved config of an earlier test has it already.
-    kept = [item for item in present if item["type"] != evaluator["type"]]
-    cfg.test_evaluator = [*kept, evaluator]
+    other_types = [item for item in present if item["type"] != evaluator["type"]]
+    cfg.test_evaluator = [*other_types, evaluator]
 
 
 if __name__ == "__main__":

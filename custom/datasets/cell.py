@@ -131,7 +131,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
         if not names:
             raise InputError(
                 folder,
-                f"the split {self.split.name} has no {self.subset} images",
+                f"the split {self.split.name} lacks {self.subset} images",
                 "Choose another split, or set val_dataloader, val_evaluator and "
                 "val_cfg to None to train without validation",
             )
@@ -163,7 +163,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
         if not files:
             raise InputError(
                 folder,
-                "there is no image folder in it",
+                "it lacks image folders",
                 "Expected is <image>/image.tif with class1.tif ... beside it",
             )
         return files

@@ -82,7 +82,7 @@ def _read_list(path: str) -> list[dict]:
         ]
         if wrong:
             raise InputError(
-                path, f"entry {number} has no valid {', '.join(wrong)}", remedy
+                path, f"entry {number} lacks a valid {', '.join(wrong)}", remedy
             )
     for key in ("file_name", "id"):
         twice = [v for v, n in Counter(row[key] for row in rows).items() if n > 1]

@@ -54,7 +54,7 @@ class NucleiDataset(CellDataset):
         if not files:
             raise InputError(
                 folder,
-                "there is no image folder in it",
+                "it lacks image folders",
                 "Expected is <image>/images/<image>.png with <image>/masks/*.png",
             )
         return files

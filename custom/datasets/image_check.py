@@ -64,7 +64,7 @@ def check_images(
         raise InputError(
             source,
             f"read with channel_order={loader.channel_order!r}, {len(wrong)} of the "
-            f"{len(orders)} images looked at have red and blue exchanged and {right} "
+            f"{len(orders)} sampled images have red and blue exchanged and {right} "
             f"true colours; {example} scores {order.score:+.2f}, and H&E in true "
             "colours is above 0",
             f"Set channel_order={other!r} in LoadCellImage (for configs/cell, the "

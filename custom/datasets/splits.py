@@ -149,14 +149,14 @@ def make_split(
         parts = int(match["train"]), int(match["val"])
         if 0 in parts:
             raise InputError(
-                name, "one part has no share", "Choose shares such as 80-20, or 'all'"
+                name, "one part is empty", "Choose shares such as 80-20, or 'all'"
             )
         shares, chosen = [part / sum(parts) for part in parts], 1
     else:
         folds, chosen = int(match["folds"]), int(match["fold"])
         if not 0 <= chosen < folds:
             raise InputError(
-                name, f"there is no fold {chosen} of {folds}", "Count from 0"
+                name, f"fold {chosen} of {folds} does not exist", "Count from 0"
             )
         shares = [1 / folds] * folds
     if rule == "stain":
@@ -277,7 +277,7 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
             f"{len(without)} names carry no TCGA patient: {_some(without)}",
             "Give a CSV with the columns name,patient to tools/data/make_split.py "
             "--patients, and its split file to the config; where nobody knows the "
-            "patients, choose a split by look, such as stain_80-20",
+            "patients, choose a split by stain, such as stain_80-20",
         )
     return {name: match[0] for name, match in matches.items()}
 
@@ -302,7 +302,7 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     if not rows or not {"name", "patient"} <= set(rows[0]):
         raise InputError(
             path,
-            "it has not the columns name and patient",
+            "it lacks the columns name and patient",
             "Begin the file with the line name,patient",
         )
     patients: dict[str, str] = {}
@@ -319,7 +319,7 @@ def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:
     if missing:
         raise InputError(
             path,
-            f"{len(missing)} images have no patient: {_some(missing)}",
+            f"{len(missing)} images lack a patient: {_some(missing)}",
             "Add a line for each image",
         )
     return {name: patients[name] for name in names}

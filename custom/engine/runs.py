@@ -151,7 +151,7 @@ def checkpoint_of_run(work_dir: str | Path) -> Path:
         return best[-1]
     if (last := last_checkpoint(work_dir)) is not None:
         return last[0]
-    raise InputError(work_dir, "there is no checkpoint in it", "Train first")
+    raise InputError(work_dir, "it lacks a checkpoint", "Train first")
 
 
 def folds_of(folder: str | Path) -> list[Path]:

@@ -71,16 +71,16 @@ class CellCocoMetric(BaseMetric):
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """All metrics; they are also printed as tables."""
         classes = self.dataset_meta["classes"]
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for iou_type in self.iou_types:
             scores = average_precision(results, classes, iou_type, self.max_dets)
-            figures.update({f"{iou_type}_{k}": v for k, v in scores.items()})
+            metrics.update({f"{iou_type}_{k}": v for k, v in scores.items()})
             print_log(
                 f"{iou_type} AP in %, maxDets={self.max_dets} unless said otherwise\n"
                 + _table(scores, classes, self.max_dets),
                 "current",
             )
-        return figures
+        return metrics
 
 
 def average_precision(
@@ -103,10 +103,10 @@ def average_precision(
         ground_truth = COCO(coco_ground_truth(results, classes))
         detections = coco_detections(results, iou_type)
         if detections:
-            found = ground_truth.loadRes(detections)
+            predictions = ground_truth.loadRes(detections)
         else:
-            found = COCO({**ground_truth.dataset, "annotations": []})
-        evaluation = COCOeval_faster(ground_truth, found, iou_type)
+            predictions = COCO({**ground_truth.dataset, "annotations": []})
+        evaluation = COCOeval_faster(ground_truth, predictions, iou_type)
         evaluation.params.maxDets = sorted({100, max_dets})
         evaluation.evaluate()
         evaluation.accumulate()

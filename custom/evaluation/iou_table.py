@@ -119,16 +119,16 @@ def paint(
     pixel = run_pixels(start, end)
     bounds = np.cumsum(_sums(owner, end - start, len(rles)))
     canvas = np.zeros(height * width, np.int32)
-    kept = []
+    segments = []
     for i in np.argsort(-np.asarray(scores), kind="stable"):
-        own = pixel[bounds[i - 1] if i else 0 : bounds[i]]
-        free = own[canvas[own] == 0]
-        if len(free) and 2 * len(free) >= len(own):
+        mask_pixels = pixel[bounds[i - 1] if i else 0 : bounds[i]]
+        free = mask_pixels[canvas[mask_pixels] == 0]
+        if len(free) and 2 * len(free) >= len(mask_pixels):
             canvas[free] = i + 1
-            kept.append(i)
+            segments.append(i)
     plane = canvas.reshape(width, height).T
-    kept = np.sort(np.array(kept, np.int64))
-    return LabelMasks(plane[None], np.zeros(len(kept), np.int64), kept + 1)
+    segments = np.sort(np.array(segments, np.int64))
+    return LabelMasks(plane[None], np.zeros(len(segments), np.int64), segments + 1)
 
 
 def _sums(owner: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:

@@ -187,7 +187,7 @@ def pair_with_images(
         if name not in candidates:
             raise InputError(
                 path,
-                f"there is no image {name} in {images}",
+                f"the image {name} is missing in {images}",
                 "Name the folder of the images with --images",
             )
         ranks = {

@@ -46,7 +46,7 @@ def find_monusac(root: Path, images: Path | None = None) -> Source:
         images: Folder of the images; None if they are in ``root`` too.
 
     Raises:
-        InputError: There is none, or see :func:`pair_with_images`.
+        InputError: The folder lacks them, or see :func:`pair_with_images`.
     """
     classes = tuple(c for c in MONUSAC_CLASSES if MONUSAC_CLASSES[c] != IGNORE)
     return _find(root, images, read_monusac, classes)

@@ -57,7 +57,7 @@ def find_layout(root: Path, names: Sequence[str] | None = None) -> Source:
             way.
 
     Raises:
-        InputError: There is none, or a folder lacks ``image.tif``.
+        InputError: The folder lacks images, or one lacks ``image.tif``.
     """
     folders = sorted(p for p in root.glob("[!.]*") if p.is_dir())
     if not folders:
@@ -168,7 +168,7 @@ def find_labels(root: Path, images: Path | None = None) -> Source:
         images: Folder of the images; None if they are in ``root`` too.
 
     Raises:
-        InputError: There is none, or see :func:`pair_with_images`.
+        InputError: The folder lacks them, or see :func:`pair_with_images`.
     """
     files = files_below(root, _LABEL_SUFFIXES)
     named = [
@@ -220,7 +220,7 @@ class LabelWriter:
         }
 
     def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: each image is complete."""
 
 
 def _cells(annotated: Annotated) -> BoxMasks:
@@ -237,7 +237,7 @@ def find_mask_folders(root: Path) -> Source:
         root: Holds ``<image>/images/<image>.<suffix>`` and ``<image>/masks``.
 
     Raises:
-        InputError: There is none, or a folder has not one image.
+        InputError: The folder lacks them, or one lacks its image.
     """
     folders = sorted(path.parent for path in root.glob("[!.]*/images"))
     if not folders:
@@ -290,7 +290,7 @@ class MaskFolderWriter:
         return {"written": {NUCLEUS: len(masks)}}
 
     def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: each image is complete."""
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -43,7 +43,7 @@ def find_geojson(
         annotations: See :func:`read_geojson`.
 
     Raises:
-        InputError: There is none, or see :func:`pair_with_images`.
+        InputError: The folder lacks them, or see :func:`pair_with_images`.
     """
     files = files_below(root, (".geojson",))
     if not files:
@@ -183,4 +183,4 @@ class GeoJsonWriter:
         return {}
 
     def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: each image is complete."""

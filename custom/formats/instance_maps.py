@@ -44,7 +44,7 @@ def find_instance_maps(root: Path, images: Path | None = None) -> Source:
         images: Folder of the images of ``.mat`` files; None for ``root``.
 
     Raises:
-        InputError: There is none of these, or they do not fit.
+        InputError: The folder lacks these files, or they do not fit together.
     """
     arrays = [p for p in files_below(root, (".npy",)) if p.name == "images.npy"]
     if len(arrays) > 1:

@@ -24,7 +24,7 @@ def open_array(path: str | Path) -> np.ndarray:
     except Exception as error:  # numpy raises several types
         raise InputError(
             path,
-            f"no array of numbers ({str(error)[:200]})",
+            f"not an array of numbers ({str(error)[:200]})",
             "Save one with numpy.save(..., allow_pickle=False)",
         ) from None
     if isinstance(array, np.memmap) and (
@@ -33,5 +33,5 @@ def open_array(path: str | Path) -> np.ndarray:
         raise InputError(path, "it holds more than one array", "Save one")
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
         kind = getattr(array, "dtype", "several arrays")
-        raise InputError(path, f"no array of numbers but {kind}", "Save one")
+        raise InputError(path, f"not an array of numbers but {kind}", "Save one")
     return array

@@ -53,7 +53,7 @@ def find_images(
             name.
     """
     arguments = list(arguments)
-    found: dict[tuple[Path, int], ImageInput] = {}
+    images: dict[tuple[Path, int], ImageInput] = {}
     leave_out = leave_out and leave_out.resolve()
     for argument in arguments:
         for path, name in _files(str(argument)):
@@ -64,14 +64,14 @@ def find_images(
             for page in pages:
                 suffix = f"_page{page + 1}" if len(pages) > 1 else ""
                 image = ImageInput(path, page, name.as_posix() + suffix)
-                found.setdefault((full, page), image)
-    if not found:
+                images.setdefault((full, page), image)
+    if not images:
         raise InputError(
             " ".join(map(str, arguments)),
-            "there is no image",
+            "no image matches",
             f"Give files, or folders with {', '.join(SUFFIXES)}",
         )
-    return _unique(list(found.values()))
+    return _unique(list(images.values()))
 
 
 def _unique(images: list[ImageInput]) -> list[ImageInput]:
@@ -112,7 +112,7 @@ def _files(argument: str) -> Sequence[tuple[Path, PurePath]]:
         else sorted(map(Path, glob.glob(argument, recursive=True)))
     )
     if not matches:
-        raise InputError(argument, "there is no such file", "Check the name")
+        raise InputError(argument, "the file does not exist", "Check the name")
     return [
         (match, PurePath(image_name(match.absolute())))
         for match in matches
@@ -121,5 +121,5 @@ def _files(argument: str) -> Sequence[tuple[Path, PurePath]]:
 
 
 def _name_in(path: PurePath) -> PurePath:
-    own = path.stem == "image" and path.parent.name
-    return path.parent if own else path.with_suffix("")
+    in_own_folder = path.stem == "image" and path.parent.name
+    return path.parent if in_own_folder else path.with_suffix("")

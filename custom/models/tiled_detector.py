@@ -74,7 +74,7 @@ class TiledDetector(TwoStageDetector):
     def _predict_parts(self, views: Sequence[Sequence[Part]]) -> list[InstanceData]:
         """The detections of a batch of tiles, in the frame of the original image."""
         ((images, samples, places),) = (zip(*parts, strict=True) for parts in views)
-        found = []
+        detections = []
         results = self._test_whole(list(images), list(samples))
         for result, place in zip(results, places, strict=True):
             pred = result.pred_instances
@@ -82,8 +82,8 @@ class TiledDetector(TwoStageDetector):
                 x, y = (o / s for o, s in zip(place.origin, place.scale, strict=True))
                 pred.masks = pred.masks.moved((x, y), result.image_shape)
                 pred.bboxes = pred.masks.boxes
-            found.append(pred)
-        return found
+            detections.append(pred)
+        return detections
 
 
 def predict_tiles(
@@ -116,10 +116,10 @@ def predict_tiles(
                 [_part(*view, grid[i]) for i in numbers]
                 for view in zip(images, samples, views, strict=True)
             ]
-            for i, found in zip(numbers, predict(batch), strict=True):
-                if len(found):
-                    columns = (found.bboxes, found.scores, found.labels)
-                    merger.add(i, *(c.cpu().numpy() for c in columns), found.masks)
+            for i, detections in zip(numbers, predict(batch), strict=True):
+                if len(detections):
+                    columns = (detections.bboxes, detections.scores, detections.labels)
+                    merger.add(i, *(c.cpu().numpy() for c in columns), detections.masks)
             progress.update(len(numbers))
     merged = merger.merge()
     return InstanceData(

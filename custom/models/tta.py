@@ -76,10 +76,10 @@ class MaskTTAModel(BaseTTAModel):
                 batch_size = self.module.tile_batch
                 return predict_tiles(grid, images, samples, batch_size, self._predict)
         places = (View.of(sample.metainfo) for sample in samples)
-        (found,) = self._predict(
+        (instances,) = self._predict(
             [[view] for view in zip(images, samples, places, strict=True)]
         )
-        return found
+        return instances
 
     def _predict(self, views: Sequence[Sequence[Part]]) -> list[InstanceData]:
         """Predict a batch of tiles or images, each in all views."""
@@ -90,7 +90,7 @@ class MaskTTAModel(BaseTTAModel):
         for parts in views if any(map(len, merged)) else []:
             features, samples = self._features(parts)
             # The head replaces what is in the boxes: a copy for each view.
-            asked = [
+            view_boxes = [
                 InstanceData(
                     bboxes=view.from_original(pred.bboxes),
                     scores=pred.scores,
@@ -99,8 +99,8 @@ class MaskTTAModel(BaseTTAModel):
                 for pred, (_, _, view) in zip(merged, parts, strict=True)
             ]
             metas = [sample.metainfo for sample in samples]
-            seen = head.predict_mask(features, metas, asked, rescale=False)
-            for i, (pred, (_, _, view)) in enumerate(zip(seen, parts, strict=True)):
+            masked = head.predict_mask(features, metas, view_boxes, rescale=False)
+            for i, (pred, (_, _, view)) in enumerate(zip(masked, parts, strict=True)):
                 if len(pred):
                     total[i] = total[i] + view.element.undo(pred.masks.probs)
         for pred, summed, (_, sample, _) in zip(merged, total, views[0], strict=True):
@@ -125,18 +125,18 @@ class MaskTTAModel(BaseTTAModel):
         features, samples = self._features(parts)
         proposals = self.module.rpn_head.predict(features, samples, rescale=False)
         head = self.module.roi_head
-        found = head.predict_bbox(
+        detections = head.predict_bbox(
             features,
             [sample.metainfo for sample in samples],
             proposals,
             head.test_cfg,
             rescale=False,
         )
-        for pred, (_, _, view) in zip(found, parts, strict=True):
+        for pred, (_, _, view) in zip(detections, parts, strict=True):
             pred.bboxes = view.to_original(pred.bboxes)
         return [
             DetDataSample(metainfo=sample.metainfo, pred_instances=pred)
-            for sample, pred in zip(samples, found, strict=True)
+            for sample, pred in zip(samples, detections, strict=True)
         ]
 
     def merge_preds(
@@ -159,8 +159,8 @@ class MaskTTAModel(BaseTTAModel):
         if not len(boxes):
             pass  # mmcv's NMS does not take nothing
         elif self.fusion is None:
-            found, kept = batched_nms(boxes, scores, labels, self.test_cfg.nms)
-            boxes, scores, labels = found[:, :4], found[:, 4], labels[kept]
+            suppressed, indices = batched_nms(boxes, scores, labels, self.test_cfg.nms)
+            boxes, scores, labels = suppressed[:, :4], suppressed[:, 4], labels[indices]
         else:
             fused = fuse(
                 *(column.cpu().numpy() for column in (boxes, scores, labels)),

@@ -135,7 +135,7 @@ def find_weights(source: str) -> str:
         except RuntimeError as error:
             raise InputError(
                 url,
-                f"what was downloaded is not what its name says ({error})",
+                f"the download does not match the hash in its name ({error})",
                 "Try again; if it stays so, the file has been exchanged: do not use it",
             ) from None
         except (URLError, OSError) as error:

@@ -42,8 +42,8 @@ def find_instances(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     left[top < bottom], right[top < bottom] = 0, width - 1
     boxes = [np.minimum.reduceat(side, first) for side in (left, top)]
     boxes += [np.maximum.reduceat(side, first) + 1 for side in (right, bottom)]
-    found = np.stack(boxes, 1).astype(np.float32)
-    return ids[first].astype(np.int64), found, int((last - start + 1).sum())
+    xyxy = np.stack(boxes, 1).astype(np.float32)
+    return ids[first].astype(np.int64), xyxy, int((last - start + 1).sum())
 
 
 def renumber(image: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:

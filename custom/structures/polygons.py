@@ -189,8 +189,8 @@ def _simple_ring(mask: np.ndarray) -> np.ndarray | None:
     # points of a cut are one corner.
     points = contours[0][:, 0]
     ring = np.concatenate([points[:1], points[:0:-1], points[:1]]) + 1 >> 1
-    kept = (ring[1:] != ring[:-1]).any(axis=1)
-    return ring[np.flatnonzero(np.append(True, kept))].astype(np.int64)
+    distinct = (ring[1:] != ring[:-1]).any(axis=1)
+    return ring[np.flatnonzero(np.append(True, distinct))].astype(np.int64)
 
 
 def _rings(mask: np.ndarray) -> list[np.ndarray]:

@@ -157,7 +157,7 @@ def test_value_of_a_wrong_type(tiny_copy, key, value):
     path = change(tiny_copy, rows)
     error = refuse(tiny_copy)
     assert error.source == path
-    assert error.reason == f"entry 1 has no valid {key}"
+    assert error.reason == f"entry 1 lacks a valid {key}"
 
 
 def test_missing_keys_are_all_named(tiny_copy):
@@ -165,7 +165,7 @@ def test_missing_keys_are_all_named(tiny_copy):
     rows[0] = {"file_name": rows[0]["file_name"], "image_id": 3}
     change(tiny_copy, rows)
     reason = refuse(tiny_copy).reason
-    assert reason == "entry 0 has no valid id, height, width"
+    assert reason == "entry 0 lacks a valid id, height, width"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_missing_keys_are_all_named(tiny_copy):
         (b'{"images": []}', "not a list of test images"),
         (b"[]", "not a list of test images"),
         (b"3", "not a list of test images"),
-        (b'[["a.tif", 1, 2, 3]]', "entry 0 has no valid file_name"),
+        (b'[["a.tif", 1, 2, 3]]', "entry 0 lacks a valid file_name"),
         (b"", "not JSON"),
         (b"{", "not JSON"),
         (b"\xff\xfe\x00", "not JSON"),

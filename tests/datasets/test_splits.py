@@ -216,10 +216,10 @@ def test_real_regions_by_patient(hw3):
             "", "random", "random_80", "random_80-20_seed", "shuffled_80-20", "kfold_5",
             "stratified_80-20_seed-1", " random_80-20", "random_80-20.yaml",
         )),
-        *((name, 9, "one part has no share") for name in (
+        *((name, 9, "one part is empty") for name in (
             "random_0-0", "random_100-0", "stratified_0-100",
         )),
-        *((name, 9, "there is no fold") for name in (
+        *((name, 9, "does not exist") for name in (
             "kfold_5-5", "kfold_5-17", "kfold_0-0",
         )),
         ("random_80-20", 1, "1 images are too few"),
@@ -325,12 +325,12 @@ def test_patients_from_csv(tmp_path, mark):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "has not the columns"),
-        ("name,patient\n", "has not the columns"),
-        ("file,patient\na,p\nb,q\n", "has not the columns"),
-        ("name,patient\na,p\n", "1 images have no patient: b"),
-        ("name,patient\na,p\nb,\n", "1 images have no patient: b"),
-        ("name,patient\na,p\nb\n", "1 images have no patient: b"),
+        ("", "lacks the columns"),
+        ("name,patient\n", "lacks the columns"),
+        ("file,patient\na,p\nb,q\n", "lacks the columns"),
+        ("name,patient\na,p\n", "1 images lack a patient: b"),
+        ("name,patient\na,p\nb,\n", "1 images lack a patient: b"),
+        ("name,patient\na,p\nb\n", "1 images lack a patient: b"),
         ("name,patient\na,p\nb,q\na,q\n", "a has two patients, p and q"),
     ],
 )

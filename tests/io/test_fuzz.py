@@ -199,7 +199,7 @@ def test_array_of_objects_is_not_unpickled(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.array([Harm()]), allow_pickle=True)
     for _ in range(2):
-        with pytest.raises(InputError, match="no array of numbers"):
+        with pytest.raises(InputError, match="not an array of numbers"):
             open_array(path)
         path.write_bytes(pickle.dumps(Harm()))
     assert not (tmp_path / "harm").exists()
@@ -369,7 +369,7 @@ def test_a_hundred_thousand_ids(tmp_path):
 def test_arrays_that_are_no_numbers(tmp_path, dtype):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((4, 5), dtype))
-    with pytest.raises(InputError, match="no array of numbers"):
+    with pytest.raises(InputError, match="not an array of numbers"):
         open_array(path)
 
 

@@ -48,7 +48,7 @@ def test_what_is_missing_or_has_the_name_of_another_is_refused(tmp_path):
         find_images([tmp_path / "x" / "b.tif"])
     with pytest.raises(InputError, match="no such file"):
         find_images([f"{tmp_path}/*.png"])
-    with pytest.raises(InputError, match="there is no image"):
+    with pytest.raises(InputError, match="no image matches"):
         find_images([tmp_path / "empty"])
     with pytest.raises(InputError, match="would have the name"):
         find_images([tmp_path / "x" / "a.tif", tmp_path / "y" / "A.tif"])

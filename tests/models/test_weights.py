@@ -173,7 +173,7 @@ def test_download_that_is_not_what_its_name_says_is_refused(file, server, separa
     good, bad = (f"r18{separator}{d}.pth" for d in (digest[:8], digest[8:16]))
     for name in (good, bad, "r18_20220124.pth", "r18.pth"):
         (folder / name).write_bytes(data)
-    with pytest.raises(InputError, match="not what its name says"):
+    with pytest.raises(InputError, match="not match the hash in its name"):
         find_weights(f"{address}/{bad}")
     cache = Path(torch.hub.get_dir(), "checkpoints")
     assert not list(cache.iterdir())  # nothing of it is left

@@ -86,8 +86,8 @@ def test_what_is_refused(run_tool, tiny_root, tmp_path):
     mine.write_text("mine")
     for args, reason in (
         ((tmp_path / "nothing",), "no config and no folder"),
-        ((tmp_path, "-o", tmp_path / "a.html"), "no image folder in it"),
-        ((tiny_root / "train", "-o", mine), "is no page of this tool"),
+        ((tmp_path, "-o", tmp_path / "a.html"), "lacks image folders"),
+        ((tiny_root / "train", "-o", mine), "is not a page of this tool"),
         (
             (tiny_root / "train", "--split", "new", "-o", tmp_path / "a.html"),
             "no such split",

@@ -156,7 +156,7 @@ def other_size(data):
         (lambda d: d["categories"][0].update(name="nucleus"), "its classes is"),
         (lambda d: d["info"]["split"].update(name="other"), "its split is other"),
         (lambda d: d["info"].update(subset="test"), "its subset is test"),
-        (lambda d: d["annotations"].clear(), "there is no detection in it"),
+        (lambda d: d["annotations"].clear(), "it lacks detections"),
         (lambda d: d.clear(), "lacks 'categories'"),
     ],
 )

@@ -127,11 +127,11 @@ class ConvNeXt(BaseModule):
         return rename_convnext(state)
 
     def _rename(self, state: dict, prefix: str, *_) -> None:
-        own = {k: v for k, v in state.items() if k.startswith(prefix)}
-        for key in own:
+        weights = {k: v for k, v in state.items() if k.startswith(prefix)}
+        for key in weights:
             del state[key]
-        own = self.rename_weights({k[len(prefix) :]: v for k, v in own.items()})
-        state.update({prefix + k: v for k, v in own.items()})
+        weights = self.rename_weights({k[len(prefix) :]: v for k, v in weights.items()})
+        state.update({prefix + k: v for k, v in weights.items()})
 
     def _frozen(self) -> list[nn.Module]:
         pairs = zip(self.downsample_layers, self.stages, strict=True)

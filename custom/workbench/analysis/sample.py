@@ -220,7 +220,8 @@ def estimates(
         key: jackknife(
             value,
             np.array([row[key] for row in left_out]),
-            member @ min((own[key] for own in sizes), key=lambda own: own.shape[1]),
+            member
+            @ min((size[key] for size in sizes), key=lambda groups: groups.shape[1]),
             score=len(samples) == 1,
         )
         for key, value in full.items()

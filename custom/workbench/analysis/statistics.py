@@ -3,7 +3,7 @@
 Images of one patient resemble each other, so the patient is what is independent. The
 intervals are 95 % t intervals over groups: at 5 to 20 groups they cover what they say
 (tests/workbench/analysis/test_statistics.py simulates it), while a bootstrap of so few
-groups covers 83 to 93 %. With fewer groups there is not an interval, and the reason is
+groups covers 83 to 93 %. With fewer groups the interval is missing and the reason is
 given.
 """
 

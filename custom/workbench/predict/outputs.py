@@ -80,7 +80,7 @@ def files_of(kind: str, base: Path, class_names: tuple[str, ...]) -> list[Path]:
 
 def write_files(
     kind: str,
-    found: Segmentation,
+    cells: Segmentation,
     base: Path,
     radius: float = 100.0,
     radius_um: float = 50.0,
@@ -98,7 +98,7 @@ def write_files(
 
     Args:
         kind: One of :data:`KINDS`.
-        found: The cells.
+        cells: The cells.
         base: Folder and name of the image.
         radius: Of neighbours, in pixels.
         radius_um: Of neighbours, in micrometres.
@@ -109,28 +109,28 @@ def write_files(
     Raises:
         InputError: A file cannot be written.
     """
-    files = files_of(kind, base, found.class_names)
+    files = files_of(kind, base, cells.class_names)
     if kind == "labels":
-        _write_labels(found, files)
+        _write_labels(cells, files)
         return files
     if kind == "overlay":
-        return [_write_overlay(found, files)]
+        return [_write_overlay(cells, files)]
     with write_atomically(files[0]) as part:
         if kind == "geojson":
             head = {"type": "FeatureCollection"}
-            _write_rows(part, head, "features", found.features())
+            _write_rows(part, head, "features", cells.features())
         elif kind == "coco":
-            _write_rows(part, found.coco_head(), "annotations", found.annotations())
+            _write_rows(part, cells.coco_head(), "annotations", cells.annotations())
         elif kind == "csv":
-            frame = found.to_frame(radius, radius_um)
+            frame = cells.to_frame(radius, radius_um)
             frame.to_csv(part, index=False, float_format="%.5f")
         else:
-            found.to_frame(radius, radius_um).to_parquet(part, index=False)
+            cells.to_frame(radius, radius_um).to_parquet(part, index=False)
     return files
 
 
-def _write_overlay(found: Segmentation, files: list[Path]) -> Path:
-    bgr = cv2.cvtColor(found.overlay(), cv2.COLOR_RGB2BGR)
+def _write_overlay(cells: Segmentation, files: list[Path]) -> Path:
+    bgr = cv2.cvtColor(cells.overlay(), cv2.COLOR_RGB2BGR)
     large = max(bgr.shape) > _LARGEST_PNG
     path, other = files[::-1] if large else files
     with write_atomically(path) as part:
@@ -139,20 +139,20 @@ def _write_overlay(found: Segmentation, files: list[Path]) -> Path:
     return path
 
 
-def _write_labels(found: Segmentation, files: list[Path]) -> None:
-    numbers = label_dtype(len(found))
+def _write_labels(cells: Segmentation, files: list[Path]) -> None:
+    numbers = label_dtype(len(cells))
 
     def classes(y1: int, y2: int) -> np.ndarray:
-        return found.class_values[found.label_rows(y1, y2)]
+        return cells.class_values[cells.label_rows(y1, y2)]
 
     rows: list[tuple[Callable, type]] = [
-        (found.label_rows, numbers),
-        (classes, found.class_values.dtype.type),
-        *((partial(found.label_rows, name=n), numbers) for n in found.class_names),
+        (cells.label_rows, numbers),
+        (classes, cells.class_values.dtype.type),
+        *((partial(cells.label_rows, name=n), numbers) for n in cells.class_names),
     ]
     for path, (read, dtype) in zip(files, rows, strict=True):
         with write_atomically(path) as part:
-            write_label_tiff(part, read, found.size, dtype, found.mpp)
+            write_label_tiff(part, read, cells.size, dtype, cells.mpp)
 
 
 def _write_rows(path: Path, head: dict, key: str, rows: Iterator[dict]) -> None:

@@ -44,11 +44,11 @@ def curves(
         log: Logarithmic axis.
         unit: The values lie in 0..1.
     """
-    names = list(dict.fromkeys(name for own in runs.values() for name in own))
+    names = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
     several = len(runs) > 1
     figure = go.Figure(layout=axes("iteration", y))
-    for number, (run, own) in enumerate(runs.items()):
-        for name, (steps, values) in own.items():
+    for number, (run, scalars) in enumerate(runs.items()):
+        for name, (steps, values) in scalars.items():
             place = names.index(name)
             figure.add_scatter(
                 x=list(steps),

@@ -96,7 +96,7 @@ def guard_page(path: str | Path) -> None:
         raise InputError(path, "it is a folder", "Name a file")
     if path.exists() and MARKER.encode() not in path.open("rb").read(1000):
         raise InputError(
-            path, "it exists and is no page of this tool", "Choose another name"
+            path, "it exists and is not a page of this tool", "Choose another name"
         )
 
 

@@ -224,9 +224,9 @@ def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
 
 def _pairs(analyses: Mapping[str, Analysis]) -> list[dict]:
     """Each later run against the first, with p-values corrected over all pairs."""
-    (first, baseline), *others = analyses.items()
-    gaps = {name: compare(baseline, analysis) for name, analysis in others}
-    keys = [(name, key) for name, of_run in gaps.items() for key in of_run]
+    (first, baseline), *later = analyses.items()
+    gaps = {name: compare(baseline, analysis) for name, analysis in later}
+    keys = [(name, key) for name, gap in gaps.items() for key in gap]
     adjusted = holm([gaps[name][key].p for name, key in keys])
     corrected = dict(zip(keys, adjusted.tolist(), strict=True))
     count = int(np.count_nonzero(~np.isnan(adjusted)))
@@ -244,12 +244,12 @@ def _pairs(analyses: Mapping[str, Analysis]) -> list[dict]:
             "rows": show.difference_rows(
                 baseline.intervals,
                 analyses[name].intervals,
-                of_run,
-                {key: corrected[name, key] for key in of_run},
+                gap,
+                {key: corrected[name, key] for key in gap},
             ),
-            "chart": show.difference_chart(of_run, first, name),
+            "chart": show.difference_chart(gap, first, name),
         }
-        for name, of_run in gaps.items()
+        for name, gap in gaps.items()
     ]
 
 

@@ -1,4 +1,4 @@
-"""A web page for one trained model: drop an image, see its cells, take them home."""
+"""A web page for one trained model: drop an image, see and download its cells."""
 
 from custom.workbench.serve.app import Limits, make_app
 

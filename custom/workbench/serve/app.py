@@ -1,4 +1,4 @@
-"""The web application: one page, one model, results for a while.
+"""The web application: one page, one model, the latest results.
 
 Everything that the page needs comes from here. Files of this machine are not reachable:
 the only ones that are sent are those of the page, read at the start.
@@ -39,7 +39,7 @@ from custom.workbench.serve.uploads import HANG_UP, check_pixels, name_of, recei
 _STATIC = Path(__file__).with_name("static")
 # The browser shows at most so many pixels along a side; contours stay exact.
 _MAX_SHOWN_SIDE = 4096
-# Above this, in micrometres, a pixel size is a slip of the pen.
+# Above this, in micrometres, a pixel size is a typing error.
 _MAX_MPP = 1000.0
 # The client closed the connection; nobody reads it.
 _GONE = 499
@@ -227,7 +227,7 @@ class _Handlers:
             check_pixels(path, self.limits.pixels)
             result = self.segmenter(path, name=name)
         except InputError as error:
-            # Nobody needs to know where the file lies here.
+            # The path on the server stays private.
             reason = error.reason.replace(str(path), name)
             raise InputError(name, reason, error.remedy) from None
         # The file is removed, the pixels stay; info would say where the model lies.
@@ -252,7 +252,7 @@ class _Handlers:
         """A result in the form of another program, as the page shows it."""
         kind, query = request.path_params["kind"], request.query_params
         if kind not in KINDS:
-            raise HTTPException(404, "There is no such file.")
+            raise HTTPException(404, "This file does not exist.")
         result = self._result(request)
         try:
             score, chosen = float(query["score"]), query["classes"].split(",")

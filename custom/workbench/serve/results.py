@@ -1,4 +1,4 @@
-"""The results of the last images, for a while, and as files of other programs."""
+"""Keep the latest results in memory, and write them as files of other programs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Results:
         return key
 
     def get(self, key: str) -> Segmentation | None:
-        """The result of a key; None if there is none, or no longer."""
+        """The result of a key; None if it is unknown or expired."""
         self._expire()
         return self._results.get(key, (0, None))[1]
 

@@ -32,7 +32,7 @@ def name_of(request: Request) -> str:
     sent = unquote(request.headers.get(NAME_HEADER, ""), errors="replace")
     name = PureWindowsPath(sent).name  # takes / for a separator as well
     if not name:
-        raise HTTPException(400, f"The request has no {NAME_HEADER} header.")
+        raise HTTPException(400, f"The request lacks the {NAME_HEADER} header.")
     if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         raise HTTPException(
             415, f"{name}: not an image. Give one of {', '.join(IMAGE_SUFFIXES)}."
