@@ -27,7 +27,7 @@ test-gpu: setup  ## the tests that need a CUDA GPU; prints a table of dense step
 
 # Upstream mmengine and mmdet in front of the packages of .venv. mmdet 3.3.0 refuses
 # mmcv 2.2 and later, although its code runs with it: the limit is raised in this
-# environment only. mmcv 2.1, which it names, does not compile against current PyTorch.
+# environment only. mmcv itself stays the OneDL build: mmcv 2.1 was not tried.
 UPSTREAM := .venv-upstream
 test-upstream: setup  ## the quick tests on upstream mmengine 0.10.7 and mmdet 3.3.0
 	@$(RUN) -m venv --clear --without-pip $(UPSTREAM)
