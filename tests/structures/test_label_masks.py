@@ -644,7 +644,9 @@ def compare_region(folder, seed: int) -> None:
             proposals[chunk], (28, 28), np.arange(len(chunk)), binarize=False
         ).masks
         assert_same_targets(targets[chunk], theirs, theirs)
-        assert ((targets[chunk] >= 0.5) == (theirs >= 0.5)).all()
+        # Rounding decides where half of a target pixel is inside.
+        certain = np.abs(theirs - 0.5) > 1e-3
+        assert ((targets[chunk] >= 0.5) == (theirs >= 0.5))[certain].all()
 
 
 def test_smallest_real_regions_equal_bitmaps(hw3):
