@@ -90,7 +90,7 @@ def stock(results: list[dict]) -> np.ndarray:
 
 
 def ours(results: list[dict]) -> np.ndarray:
-    """The project's figures."""
+    """The project's metrics."""
     names = [f"class{i}" for i in range(1, CLASSES + 1)]
     scores = average_precision(results, names, "segm", MAX_DETS)
     return np.array([scores["mAP"], scores["mAP_50"]])

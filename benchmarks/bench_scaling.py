@@ -2,9 +2,9 @@
 
 The demo's model, its loader and its optimiser, by tools/dist_train.sh as a user starts
 it; synthetic tiles. Each process has one thread, so that one process uses one core. The
-figure is the median over the iterations after the first five. `same batch` keeps the
-images of a step (2 x 1 against 1 x 2), `same per process` the images of a process
-(2 x 2 against 1 x 2).
+value is the median over the iterations after the first five. `same batch` keeps the
+images of a step (2 x 1 against 1 x 2), `same per process` the images of a process (2 x
+2 against 1 x 2).
 
 Example::
 

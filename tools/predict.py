@@ -233,11 +233,11 @@ def rename_classes(segmenter: Segmenter, names: list[str]) -> None:
     Raises:
         InputError: There are more or fewer, or two are the same.
     """
-    own = segmenter.class_names
-    if len(names) != len(own) or len(set(names)) < len(names):
+    model_names = segmenter.class_names
+    if len(names) != len(model_names) or len(set(names)) < len(names):
         raise InputError(
             "--class-names",
-            f"{len(names)} names for {len(own)} classes ({', '.join(own)})",
+            f"{len(names)} names for {len(model_names)} classes ({', '.join(model_names)})",
             "Give one name for each, in this order",
         )
     segmenter.class_names = tuple(names)
@@ -372,20 +372,20 @@ class Run:
     def _try(self, image: ImageInput) -> None:
         """Predict an image and write its files, or note why that failed."""
         try:
-            found, scale = self._segment(image)
+            segmentation, scale = self._segment(image)
             files = [
                 file
                 for kind in self.args.save
                 for file in write_files(
                     kind,
-                    found,
+                    segmentation,
                     self.folder.base(image),
                     self.args.radius,
                     self.args.radius_um,
                 )
             ]
-            cells = found.cells().state()
-            self.folder.finish(image, found.summary(), files, cells, scale)
+            cells = segmentation.cells().state()
+            self.folder.finish(image, segmentation.summary(), files, cells, scale)
         except InputError as error:
             if self.folder.holds(error.source):  # no image would fare better
                 raise
@@ -398,14 +398,14 @@ class Run:
             traceback.print_exc()
             self.failures.append(f"{image}: {error!r}")
         else:
-            tqdm.write(f"{image}: {describe(found)}")
+            tqdm.write(f"{image}: {describe(segmentation)}")
 
 
-def describe(found: Segmentation) -> str:
+def describe(segmentation: Segmentation) -> str:
     """Counts, what the tissue mask has saved, and notes, in words."""
-    counts = found.counts()
+    counts = segmentation.counts()
     classes = ", ".join(f"{count} {name}" for name, count in counts.items())
-    predicted, skipped, seconds = found.tiles
+    predicted, skipped, seconds = segmentation.tiles
     words = [f"{sum(counts.values())} cells ({classes})"]
     if skipped:
         saved = skipped * seconds / max(predicted, 1)
@@ -413,7 +413,7 @@ def describe(found: Segmentation) -> str:
             f"{skipped} of {skipped + predicted} tiles without tissue left out, about "
             f"{saved:.0f} s saved"
         )
-    return "; ".join([*words, *(f"warning: {note}" for note in found.notes)])
+    return "; ".join([*words, *(f"warning: {note}" for note in segmentation.notes)])
 
 
 def exchange(mine: list) -> list[list]:
@@ -422,16 +422,16 @@ def exchange(mine: list) -> list[list]:
     Raises:
         InputError: A process has died.
     """
-    found: list = [None] * torch.distributed.get_world_size()
+    gathered: list = [None] * torch.distributed.get_world_size()
     try:
-        torch.distributed.all_gather_object(found, mine)
+        torch.distributed.all_gather_object(gathered, mine)
     except RuntimeError:
         raise InputError(
             "another process",
             "it has ended before its images were finished",
             "The same command again predicts what is missing",
         ) from None
-    return found
+    return gathered
 
 
 def report(

@@ -1,5 +1,5 @@
 # One image, trained and validated without augmentation: can the model learn at all?
-# Its AP50 passes 0.9 on a dozen cells; if it stays low, look at the labels first
+# Its AP50 passes 0.9 on a dozen cells; if it stays low, inspect the labels first
 # (tools/data/browse.py).
 _base_ = '../demo/maskrcnn_r18-slim.py'
 

@@ -1,4 +1,4 @@
-"""One file that carries a trained model and runs no code when it is opened.
+"""Write and read a trained model as one file that runs no code when opened.
 
 A zip of ``torch.save`` with tensors and plain Python values only. ``config`` says of
 which registered types the network and the test pipeline are built;
@@ -62,7 +62,7 @@ def load_export(path: str | Path) -> ExportedModel:
     Nothing is built from it here: see the module's docstring.
 
     Raises:
-        InputError: The file is missing, damaged, no exported model or one of a later
+        InputError: The file is missing, damaged, not an exported model, of a later
             version, would run code, or holds anything but plain values and tensors.
     """
     data = read_checkpoint(path)
@@ -85,10 +85,10 @@ def _check(path: str | Path, data: dict) -> None:
         InputError: One of these conditions holds.
     """
     if missing := _KEYS - data.keys():
-        raise InputError(path, f"it has no {min(missing)}", _REMEDY)
+        raise InputError(path, f"it lacks {min(missing)}", _REMEDY)
     config, classes, palette = data["config"], data["classes"], data["palette"]
     if not isinstance(config, dict) or not {"model", "pipeline"} <= config.keys():
-        raise InputError(path, "its config has no model and no pipeline", _REMEDY)
+        raise InputError(path, "its config lacks a model or a pipeline", _REMEDY)
     for key in ("config", "info"):
         check_plain(path, data[key], key)
     colours = isinstance(palette, tuple) and all(
@@ -99,7 +99,7 @@ def _check(path: str | Path, data: dict) -> None:
     )
     names = isinstance(classes, tuple) and all(isinstance(c, str) for c in classes)
     if not (names and colours and 0 < len(classes) == len(palette)):
-        raise InputError(path, "its classes have no names and colours", _REMEDY)
+        raise InputError(path, "its classes lack names or colours", _REMEDY)
     weights = data["state_dict"]
     if not isinstance(weights, dict) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
@@ -112,7 +112,7 @@ def check_plain(source: str | Path, value: Any, name: str) -> None:
 
     Args:
         source: What the error names.
-        value: To look at, all the way down.
+        value: Checked recursively.
         name: What the error calls it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fusing the detections of several models or views of one image, class by class."""
+"""Fuse the detections of several models or views of one image, class by class."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fuse(
         labels: (N,) int.
         method: One of :data:`METHODS`.
         iou_thr: See above.
-        num_members: Models or views that looked at the image.
+        num_members: Models or views that predicted the image.
         rles: N COCO RLE dicts (bytes); with them overlap is that of the masks.
 
     Raises:
@@ -135,8 +135,8 @@ def _group_by_first_leader(overlaps: csr_matrix, iou_thr: float) -> list[np.ndar
         if leader[i] < 0:
             leader[i] = i
             near = slice(overlaps.indptr[i], overlaps.indptr[i + 1])
-            others = overlaps.indices[near][overlaps.data[near] > iou_thr]
-            leader[others[leader[others] < 0]] = i
+            overlapping = overlaps.indices[near][overlaps.data[near] > iou_thr]
+            leader[overlapping[leader[overlapping] < 0]] = i
     return _groups_of(leader)
 
 
@@ -145,11 +145,11 @@ def _group_by_best_leader(overlaps: csr_matrix, iou_thr: float) -> list[np.ndarr
     leader = np.full(overlaps.shape[0], -1)
     for i in range(len(leader)):
         near = slice(overlaps.indptr[i], overlaps.indptr[i + 1])
-        others, ious = overlaps.indices[near], overlaps.data[near]
-        ious = np.where(leader[others] == others, ious, 0.0)
+        neighbours, ious = overlaps.indices[near], overlaps.data[near]
+        ious = np.where(leader[neighbours] == neighbours, ious, 0.0)
         best = ious.argmax() if len(ious) else None
         joins = best is not None and ious[best] > iou_thr
-        leader[i] = others[best] if joins else i
+        leader[i] = neighbours[best] if joins else i
     return _groups_of(leader)
 
 
@@ -235,8 +235,8 @@ def vote_masks(
 ) -> list[dict]:
     """One mask for each group: the pixels where half of the votes or more say so.
 
-    The votes of a mask are its score. No mask is drawn: the votes change at the ends
-    of the runs only, so that time and memory follow the number of runs.
+    The votes of a mask are its score. Votes change only at the ends of the runs, so
+    that time and memory follow the number of runs.
 
     Args:
         rles: N COCO RLE dicts (bytes) of one image.
@@ -273,28 +273,28 @@ def vote_masks(
     )
 
 
-def best_class(found: Detections) -> np.ndarray:
+def best_class(detections: Detections) -> np.ndarray:
     """Indices of the detections that are left if each cell has one class.
 
     Of two masks of different classes with an IoU above a half the better stays.
 
     Args:
-        found: N detections, best score first.
+        detections: N detections, best score first.
     """
-    windows, areas = found.masks.windows, found.masks.areas
+    windows, areas = detections.masks.windows, detections.masks.areas
     firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for a, b in interval_pairs(windows[:, 0], windows[:, 2]):
         extent = np.minimum(windows[a, 2:], windows[b, 2:])
         extent = (extent - np.maximum(windows[a, :2], windows[b, :2])).clip(min=0)
         # An IoU above a half means that a third of both areas is shared.
         near = 3 * extent.prod(axis=1, dtype=np.int64) > areas[a] + areas[b]
-        near &= found.labels[a] != found.labels[b]
+        near &= detections.labels[a] != detections.labels[b]
         firsts.append(np.minimum(a, b)[near])
         seconds.append(np.maximum(a, b)[near])
     first, second = np.concatenate(firsts), np.concatenate(seconds)
-    shared = shared_pixels(found.masks, first, second)
+    shared = shared_pixels(detections.masks, first, second)
     same = 3 * shared > areas[first] + areas[second]
-    gone = np.zeros(len(found), bool)
+    gone = np.zeros(len(detections), bool)
     order = np.lexsort((second[same], first[same]))
     for a, b in zip(first[same][order], second[same][order], strict=True):
         gone[b] |= ~gone[a]

@@ -1,4 +1,4 @@
-"""Which types a file that may come from anyone is allowed to name.
+"""The types that an exported model may name.
 
 A config builds what its ``type`` fields name, and MMEngine looks far: a dotted name is
 imported, and so is a bare one that no registry knows. Some registered types read files
@@ -19,8 +19,8 @@ from mmengine.registry import Registry
 
 from custom.errors import InputError
 
-# Modules whose registered classes build from numbers and names alone, without a look
-# at files or the network (init_cfg aside).
+# Modules whose registered classes build from numbers and names alone, without reading
+# files or the network (init_cfg aside).
 _MODULES = (
     "custom.models.",
     "mmcv.cnn.bricks.",
@@ -65,20 +65,20 @@ _REMEDY = "Use the run folder, if you trust where it comes from: its config is c
 def check_types(source: str | Path, config: dict[str, Any]) -> None:
     """Refuse an exported config that names other types than those allowed.
 
-    Nothing is imported or built by looking.
+    The check imports and builds nothing.
 
     Args:
         source: What the error names.
         config: ``config`` of a :class:`custom.inference.export.ExportedModel`.
 
     Raises:
-        InputError: It does, or has a setting that loads something.
+        InputError: It names another type, or has a setting that loads something.
     """
     for key, value in config.items():
         steps = key in ("pipeline", "tta_pipeline")
         for name, node in _dicts(value, key):
-            if found := FORBIDDEN_KEYS & node.keys():
-                raise InputError(source, f"{name} has {min(found)}", _REMEDY)
+            if forbidden := FORBIDDEN_KEYS & node.keys():
+                raise InputError(source, f"{name} has {min(forbidden)}", _REMEDY)
             if "type" not in node:
                 continue
             kind = node["type"]

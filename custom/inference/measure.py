@@ -28,7 +28,7 @@ _CROFTON = np.array(
 
 
 def measure(
-    found: Segmentation, radius: float = 100.0, radius_um: float = 50.0
+    segmentation: Segmentation, radius: float = 100.0, radius_um: float = 50.0
 ) -> pd.DataFrame:
     """Measure each cell by its own mask, where it overlaps others too.
 
@@ -51,7 +51,7 @@ def measure(
       pixels; ``neighbours_um``: within ``radius_um`` micrometres.
 
     Args:
-        found: The cells.
+        segmentation: The cells.
         radius: In pixels.
         radius_um: In micrometres.
 
@@ -60,30 +60,30 @@ def measure(
     """
     import pandas as pd
 
-    return pd.DataFrame(_columns(found, radius, radius_um))
+    return pd.DataFrame(_columns(segmentation, radius, radius_um))
 
 
 def _columns(
-    found: Segmentation, radius: float, radius_um: float
+    segmentation: Segmentation, radius: float, radius_um: float
 ) -> dict[str, np.ndarray]:
     """The columns of :func:`measure`, each of N values."""
-    count = len(found)
-    shape = _shapes(found.masks)
-    stains = _stains(found)
-    mpp = math.nan if found.mpp is None else found.mpp
+    count = len(segmentation)
+    shape = _shapes(segmentation.masks)
+    stains = _stains(segmentation)
+    mpp = math.nan if segmentation.mpp is None else segmentation.mpp
     centers = np.stack([shape["x"], shape["y"]], axis=1)
-    shape["x"] += found.origin[0]
-    shape["y"] += found.origin[1]
-    names = np.array([*found.class_names, ""], object)
+    shape["x"] += segmentation.origin[0]
+    shape["y"] += segmentation.origin[1]
+    names = np.array([*segmentation.class_names, ""], object)
     circularity = 4 * math.pi * shape["area"] / shape["perimeter"] ** 2
     near_um = np.full(count, np.nan)
-    if found.mpp is not None:
+    if segmentation.mpp is not None:
         near_um = neighbours(centers, radius_um / mpp)
     return {
-        "image": np.full(count, found.name, object),
+        "image": np.full(count, segmentation.name, object),
         "cell": np.arange(1, count + 1),
-        "class": names[found.classes],
-        "score": found.scores,
+        "class": names[segmentation.classes],
+        "score": segmentation.scores,
         "x": shape["x"],
         "y": shape["y"],
         "x_um": shape["x"] * mpp,
@@ -156,19 +156,19 @@ def _perimeters(stack: np.ndarray) -> np.ndarray:
     return _CROFTON[codes].sum(axis=(1, 2))
 
 
-def _stains(found: Segmentation) -> np.ndarray:
+def _stains(segmentation: Segmentation) -> np.ndarray:
     """(N, 3) float64, the mean of each stain over each mask, block by block."""
-    means = np.full((len(found), len(STAINS)), np.nan)
-    windows = found.masks.windows
+    means = np.full((len(segmentation), len(STAINS)), np.nan)
+    windows = segmentation.masks.windows
     corners = windows[:, :2] // _BLOCK
     order = np.lexsort((corners[:, 1], corners[:, 0]))
     cuts = np.flatnonzero(np.diff(corners[order], axis=0).any(axis=1)) + 1
     for block in np.split(order, cuts) if len(order) else ():
         y1, x1 = windows[block, :2].min(axis=0).tolist()
         y2, x2 = windows[block, 2:].max(axis=0).tolist()
-        image = found.image.read(y1, x1, y2, x2)
+        image = segmentation.image.read(y1, x1, y2, x2)
         parts = []
-        for top, left, mask in found.masks[block].patches():
+        for top, left, mask in segmentation.masks[block].patches():
             top, left = top - y1, left - x1
             view = image[top : top + mask.shape[0], left : left + mask.shape[1]]
             parts.append(view[mask])
@@ -187,31 +187,31 @@ def neighbours(centers: np.ndarray, radius: float) -> np.ndarray:
     return tree.query_ball_point(centers, radius, return_length=True) - 1
 
 
-def summarize(found: Segmentation) -> dict:
+def summarize(segmentation: Segmentation) -> dict:
     """Counts and densities of one image.
 
     Returns:
         ``image, width, height, mpp, area_mm2, cells, cells_per_mm2, cell_area`` (mean,
         in pixels), for each class ``count_<class>`` and ``per_mm2_<class>``,
         ``channel_order`` as the file stores it, and ``warnings``.
-        NaN where the size of a pixel is not known, or there is no cell.
+        NaN where the size of a pixel is unknown or the image lacks cells.
     """
-    height, width = found.size
-    mpp = math.nan if found.mpp is None else found.mpp
+    height, width = segmentation.size
+    mpp = math.nan if segmentation.mpp is None else segmentation.mpp
     area = height * width * mpp**2 / 1e6
-    counts = found.counts()
-    mean = float(found.masks.areas.mean()) if len(found) else math.nan
+    counts = segmentation.counts()
+    mean = float(segmentation.masks.areas.mean()) if len(segmentation) else math.nan
     return {
-        "image": found.name,
+        "image": segmentation.name,
         "width": width,
         "height": height,
         "mpp": mpp,
         "area_mm2": area,
-        "cells": len(found),
-        "cells_per_mm2": len(found) / area,
+        "cells": len(segmentation),
+        "cells_per_mm2": len(segmentation) / area,
         "cell_area": mean,
         **{f"count_{name}": number for name, number in counts.items()},
         **{f"per_mm2_{name}": number / area for name, number in counts.items()},
-        "channel_order": found.channel_order,
-        "warnings": "; ".join(found.notes),
+        "channel_order": segmentation.channel_order,
+        "warnings": "; ".join(segmentation.notes),
     }

@@ -50,47 +50,49 @@ def draw_contours(
     return drawn
 
 
-def draw_overlay(found: Segmentation, max_side: int = MAX_SIDE) -> np.ndarray:
+def draw_overlay(segmentation: Segmentation, max_side: int = MAX_SIDE) -> np.ndarray:
     """See :meth:`Segmentation.overlay`."""
-    scale = min(1.0, max_side / max(found.size))
+    scale = min(1.0, max_side / max(segmentation.size))
     # The best on top, as in the label images.
-    order = np.arange(len(found))[::-1]
+    order = np.arange(len(segmentation))[::-1]
     if scale == 1:
-        image = found.image.read(0, 0, *found.size)
-        masks, classes = found.masks[order], found.classes[order]
-        drawn = draw_contours(image, masks, classes, found.palette, _THICKNESS)
+        image = segmentation.image.read(0, 0, *segmentation.size)
+        masks, classes = segmentation.masks[order], segmentation.classes[order]
+        drawn = draw_contours(image, masks, classes, segmentation.palette, _THICKNESS)
     else:
-        drawn = overview(found.image, max_side)
+        drawn = overview(segmentation.image, max_side)
         for index in order:
-            _draw_smaller(drawn, found, int(index), scale)
+            _draw_smaller(drawn, segmentation, int(index), scale)
     if min(drawn.shape[:2]) < _SMALLEST:  # no room for words
         return drawn
-    return _annotate(drawn, found, found.mpp and found.mpp / scale)
+    return _annotate(drawn, segmentation, segmentation.mpp and segmentation.mpp / scale)
 
 
 def _draw_smaller(
-    image: np.ndarray, found: Segmentation, index: int, scale: float
+    image: np.ndarray, segmentation: Segmentation, index: int, scale: float
 ) -> None:
-    y, x, patch = found.masks.patch(index)
+    y, x, patch = segmentation.masks.patch(index)
     contours, _ = cv2.findContours(
         patch.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
     corners = [((c + (x, y) + 0.5) * scale - 0.5).round() for c in contours]
-    color = found.palette[found.classes[index]]
+    color = segmentation.palette[segmentation.classes[index]]
     cv2.polylines(
         image, [c.astype(np.int32) for c in corners], True, tuple(map(int, color))
     )
 
 
-def _annotate(image: np.ndarray, found: Segmentation, mpp: float | None) -> np.ndarray:
+def _annotate(
+    image: np.ndarray, segmentation: Segmentation, mpp: float | None
+) -> np.ndarray:
     """The image above a legend and, if ``mpp`` is known, a scale bar."""
     height, width = image.shape[:2]
     letters = int(np.clip(min(height, width) / 50, 12, 96))
     font = PIL.ImageFont.truetype(_FONT, letters)
     line = letters * 3 // 2
-    counts = found.counts()
+    counts = segmentation.counts()
     entries, x, row = [], line // 2, 0
-    for name, color in zip(found.class_names, found.palette, strict=True):
+    for name, color in zip(segmentation.class_names, segmentation.palette, strict=True):
         text = f"{name}: {counts[name]}"
         wide = round(font.getlength(text)) + 2 * line
         if x > line // 2 and x + wide > width:

@@ -1,4 +1,4 @@
-"""What was found in one image, and the forms in which other programs take it."""
+"""The cells of one image, and their export to the formats of other programs."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Segmentation:
         """The cells of some classes.
 
         Raises:
-            InputError: There is no such class.
+            InputError: The model lacks the class.
         """
         return self[np.isin(self.classes, [self._number(name) for name in names])]
 

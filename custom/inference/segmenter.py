@@ -1,4 +1,4 @@
-"""A trained model as a function: image in, cells out."""
+"""Segmenter: a trained model as a function from an image to its cells."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Segmenter:
 
         from custom.inference import Segmenter
 
-        found = Segmenter("work_dirs/x")("slide.tif")
-        found.labels, found.scores, found.to_frame(), found.overlay()
+        cells = Segmenter("work_dirs/x")("slide.tif")
+        cells.labels, cells.scores, cells.to_frame(), cells.overlay()
 
     Args:
         model: A run folder (its newest config and its best checkpoint, or else its
@@ -107,7 +107,7 @@ class Segmenter:
         info: Where the model is from, see :class:`Network`.
 
     Raises:
-        InputError: There is no such model, the file is damaged, no checkpoint or one
+        InputError: The model does not exist, the file is damaged, no checkpoint or one
             for other classes or another network, or wants to run code.
     """
 
@@ -159,10 +159,14 @@ class Segmenter:
         self.tissue, self.one_class = tissue, one_class
         self.class_names, self.palette = tuple(model.classes), tuple(model.palette)
         self.info = dict(model.info)
-        own = model.tile
-        self.tile = tile or (own[0] if own else TILE_SIZE)
+        model_tile = model.tile
+        self.tile = tile or (model_tile[0] if model_tile else TILE_SIZE)
         if overlap is None:
-            overlap = own[1] if own and own[0] == self.tile else self.tile // 4
+            overlap = (
+                model_tile[1]
+                if model_tile and model_tile[0] == self.tile
+                else self.tile // 4
+            )
         self.overlap = overlap
         TileGrid((1, 1), self.tile, overlap)  # a wrong overlap shows here
 
@@ -273,7 +277,7 @@ class Segmenter:
         return scale, TileGrid(size, tile, overlap)
 
     def _order(self, image: Pixels, scanned: bool) -> tuple[str, list[str]]:
-        """How the image's colours are stored, and what there is to say about it."""
+        """The channel order of the file, and a note where it is unexpected."""
         trained, given = self._network.channel_order, self.channel_order
         if trained is None and given == "auto":
             return "", []  # another stain, or a run from before this was known
@@ -362,28 +366,28 @@ class Segmenter:
         merger = TileMerger(scene.grid)
         for strip in strips:
             merger.restore(strip)
-        found = merger.merge()
+        detections = merger.merge()
         if self.score_thr is not None:  # augmentation changes scores at the end
-            found = found[found.scores >= self.score_thr]
+            detections = detections[detections.scores >= self.score_thr]
         if self.one_class:
-            found = found[best_class(found)]
+            detections = detections[best_class(detections)]
         tiles = [
             sum(float(strip[k]) for strip in strips)
             for k in ("predicted", "skipped", "seconds")
         ]
-        return self.result(scene, found, (int(tiles[0]), int(tiles[1]), tiles[2]))
+        return self.result(scene, detections, (int(tiles[0]), int(tiles[1]), tiles[2]))
 
     def result(
         self,
         scene: Scene,
-        found: Detections,
+        detections: Detections,
         tiles: tuple[int, int, float] = (0, 0, 0.0),
     ) -> Segmentation:
-        """The cells of an image that are known already, with all their forms.
+        """The segmentation of an image from its detections; the network does not run.
 
         Args:
             scene: The image.
-            found: Its cells, best score first, such as ``Detections.from_state``.
+            detections: Its cells, best score first, such as ``Detections.from_state``.
             tiles: See :class:`Segmentation`.
         """
         notes = list(scene.notes)
@@ -394,10 +398,10 @@ class Segmenter:
         return Segmentation(
             name=scene.name,
             image=scene.image,
-            boxes=found.boxes,
-            scores=found.scores,
-            classes=found.labels,
-            masks=found.masks,
+            boxes=detections.boxes,
+            scores=detections.scores,
+            classes=detections.labels,
+            masks=detections.masks,
             class_names=self.class_names,
             palette=self.palette,
             mpp=scene.mpp,

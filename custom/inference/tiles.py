@@ -1,8 +1,8 @@
-"""Cutting an image into overlapping tiles, and merging what was found in them.
+"""Cut an image into overlapping tiles and merge their detections.
 
 Every tile has a core; the cores are a partition of the image, their boundaries lie in
 the middle of the overlaps. An object belongs to the tile whose core holds the centre
-of its box, a rule that needs no look at the other tiles (as stardist's
+of its box, a rule that does not depend on the other tiles (as stardist's
 ``Block.is_responsible``): what any tile sees whole, its owner sees whole. What touches
 a tile's inner border is a piece. It goes where a neighbour has the whole object; pieces
 of an object that no tile sees whole are known by the pixels that both tiles see, and
@@ -175,7 +175,7 @@ class Detections:
 
 
 class TileMerger:
-    """Gathers the detections of all tiles and makes whole ones of them.
+    """Gathers the detections of all tiles and joins those of cut objects.
 
     What another tile owns is dropped at once; what is left costs about h·w/8 + 80
     bytes for an object of h x w pixels, whatever the size of the image.
@@ -212,7 +212,7 @@ class TileMerger:
         labels: np.ndarray,
         masks,
     ) -> None:
-        """Take what was found in one tile.
+        """Add the detections of one tile.
 
         Args:
             index: Of the tile.
@@ -279,55 +279,57 @@ class TileMerger:
 
     def merge(self) -> Detections:
         """The detections of the whole image, best score first."""
-        found = Detections.cat(self._parts)
+        detections = Detections.cat(self._parts)
         tiles, cut = np.concatenate(self._tiles), np.concatenate(self._cut)
-        first, second = self._meeting(found, tiles)
-        shared = shared_pixels(found.masks, first, second)
+        first, second = self._meeting(detections, tiles)
+        shared = shared_pixels(detections.masks, first, second)
         first, second, shared = (a[shared > 0] for a in (first, second, shared))
-        areas = found.masks.areas
+        areas = detections.masks.areas
 
         # Pieces of what another tile sees whole.
-        gone = np.zeros(len(found), bool)
+        dropped = np.zeros(len(detections), bool)
         for piece, whole in ((first, second), (second, first)):
             part = cut[piece] & ~cut[whole] & (shared >= self.agree * areas[piece])
-            gone[piece[part]] = True
+            dropped[piece[part]] = True
 
         # Pieces of what no tile sees whole.
-        both = cut[first] & cut[second] & ~gone[first] & ~gone[second]
+        both = cut[first] & cut[second] & ~dropped[first] & ~dropped[second]
         a, b, common = first[both], second[both], shared[both]
-        union = _areas_seen(found.masks, a, tiles[b], self.grid) - common
-        union += _areas_seen(found.masks, b, tiles[a], self.grid)
+        union = _areas_seen(detections.masks, a, tiles[b], self.grid) - common
+        union += _areas_seen(detections.masks, b, tiles[a], self.grid)
         same = common >= self.agree * union
-        links = coo_matrix((same[same], (a[same], b[same])), [len(found)] * 2)
+        links = coo_matrix((same[same], (a[same], b[same])), [len(detections)] * 2)
         count, group = connected_components(links, directed=False)
         joined = np.bincount(group, minlength=count)[group] > 1
 
-        # Pieces that the tile which owns their place, and sees more there, denies.
-        pieces = np.flatnonzero(cut & ~gone)
-        home = [self.grid.owner(*_middle(found.masks, i)) for i in pieces]
+        # Pieces that are not detected by the tile that owns their middle.
+        pieces = np.flatnonzero(cut & ~dropped)
+        home = [self.grid.owner(*_middle(detections.masks, i)) for i in pieces]
         seen = set(zip(group[pieces].tolist(), tiles[pieces].tolist(), strict=True))
         confirmed = np.zeros(count, bool)
         for g, owner in zip(group[pieces].tolist(), home, strict=True):
             confirmed[g] |= (g, owner) in seen
-        gone |= cut & ~confirmed[group]
+        dropped |= cut & ~confirmed[group]
 
-        single = np.flatnonzero(~gone & ~joined)
-        several = np.flatnonzero(~gone & joined)
+        single = np.flatnonzero(~dropped & ~joined)
+        several = np.flatnonzero(~dropped & joined)
         several = several[np.argsort(group[several], kind="stable")]
         ends = np.flatnonzero(np.diff(group[several], prepend=-1))
         parts = np.split(several, ends[1:]) if len(several) else []
-        whole = Detections.cat([found[single], *(_join(found[p]) for p in parts)])
-        place = np.full(len(found), -1)
+        whole = Detections.cat(
+            [detections[single], *(_join(detections[p]) for p in parts)]
+        )
+        place = np.full(len(detections), -1)
         place[single] = np.arange(len(single))
         for i, part in enumerate(parts, len(single)):
             place[part] = i
         return self._suppress(whole, place[first], place[second])
 
     def _meeting(
-        self, found: Detections, tiles: np.ndarray
+        self, detections: Detections, tiles: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of detections of one class in two tiles whose masks' boxes overlap."""
-        windows, labels = found.masks.windows, found.labels
+        windows, labels = detections.masks.windows, detections.labels
         begin = np.searchsorted(tiles, np.arange(len(self.grid) + 1))
         firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for i, j in self.grid.overlapping():
@@ -342,26 +344,26 @@ class TileMerger:
         return np.concatenate(firsts), np.concatenate(seconds)
 
     def _suppress(
-        self, found: Detections, first: np.ndarray, second: np.ndarray
+        self, detections: Detections, first: np.ndarray, second: np.ndarray
     ) -> Detections:
         """Non-maximum suppression on masks, between the pairs alone."""
         pairs = np.stack([first, second], axis=1)
         pairs = pairs[(pairs >= 0).all(axis=1) & (first != second)]
         a, b = np.unique(np.sort(pairs, axis=1), axis=0).reshape(-1, 2).T
-        shared, areas = shared_pixels(found.masks, a, b), found.masks.areas
+        shared, areas = shared_pixels(detections.masks, a, b), detections.masks.areas
         same = shared >= self.agree * (areas[a] + areas[b] - shared)
         near: dict[int, list[int]] = {}
         for i, j in zip(a[same].tolist(), b[same].tolist(), strict=True):
             near.setdefault(i, []).append(j)
             near.setdefault(j, []).append(i)
-        order = np.argsort(-found.scores, kind="stable")
-        gone: set[int] = set()
-        kept = []
+        order = np.argsort(-detections.scores, kind="stable")
+        suppressed: set[int] = set()
+        remaining = []
         for i in order.tolist():
-            if i not in gone:
-                kept.append(i)
-                gone.update(near.get(i, ()))
-        return found[np.array(kept, np.int64)]
+            if i not in suppressed:
+                remaining.append(i)
+                suppressed.update(near.get(i, ()))
+        return detections[np.array(remaining, np.int64)]
 
 
 def _common(a: tuple, b: tuple) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""Where a slide shows tissue, and whether its colours are the true ones."""
+"""Tissue mask and channel order of a slide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model of the Mask R-CNN family, read from disk and made ready to predict.
+"""Read a trained model of the Mask R-CNN family and prepare it for prediction.
 
 This is where registries meet ``custom.inference``: a config becomes a network here, and
 what :class:`custom.inference.Segmenter` gets is a function of pixels.
@@ -63,14 +63,14 @@ def read_model(
     """
     model = Path(model)
     if not model.exists():
-        raise InputError(model, "there is no such file or folder", "Check the name")
+        raise InputError(model, "the file or folder does not exist", "Check the name")
     if checkpoint is None and model.is_file():
         if model.suffix == ".py":
             raise InputError(
-                model, "a config alone has no weights", "Give the checkpoint after it"
+                model, "a config alone lacks weights", "Give the checkpoint after it"
             )
         if options:
-            raise InputError(model, "it has no config to change", "Use the run folder")
+            raise InputError(model, "it lacks a config to change", "Use the run folder")
         exported = load_export(model)
         check_types(model, exported.config)
         return exported
@@ -80,7 +80,7 @@ def read_model(
         config = read_config(model)
         config.merge_from_dict(options or {})
         if not {"model", "submission_dataloader"} <= config.keys():
-            raise ValueError("it has no model or no submission_dataloader")
+            raise ValueError("it lacks a model or a submission_dataloader")
     except Exception as error:  # a config is a program
         raise InputError(
             model, f"it is not a config of a model ({error})", "See configs/cell"
@@ -192,13 +192,15 @@ def build_network(model: ExportedModel) -> TwoStageDetector:
             f"network of the config is for {head.num_classes}",
             "Use the config that it was trained with",
         )
-    own = {name: value.shape for name, value in network.state_dict().items()}
-    given = {name: value.shape for name, value in model.state_dict.items()}
-    odd = sorted(n for n in own.keys() | given.keys() if own.get(n) != given.get(n))
-    if odd:
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    stored = {name: value.shape for name, value in model.state_dict.items()}
+    names = wanted.keys() | stored.keys()
+    mismatched = sorted(n for n in names if wanted.get(n) != stored.get(n))
+    if mismatched:
         raise InputError(
             source,
-            f"{len(odd)} of its weights do not fit the network, such as {odd[0]}",
+            f"{len(mismatched)} of its weights do not fit the network, such as "
+            f"{mismatched[0]}",
             "Use the config that it was trained with",
         )
     network.load_state_dict(model.state_dict)
@@ -209,15 +211,15 @@ class TrainedModel:
     """A network that takes tiles, see :class:`custom.inference.segmenter.Network`.
 
     Args:
-        model: What was read; the types that it names are not looked at again.
+        model: What was read; the types that it names are not checked again.
         device: Default: the GPU if there is one.
         amp: Half precision, on a GPU.
         score_thr: Of the box head, before non-maximum suppression; None: the model's.
         tta: Test-time augmentation.
 
     Raises:
-        InputError: The weights do not fit the network, or are for other classes, there
-            is no such device, or it has no half precision.
+        InputError: The weights do not fit the network, or are for other classes, the
+            device does not exist, or it lacks half precision.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where the pixels of a network's input lie in the original image."""
+"""Map coordinates between a network's input and the original image."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
     many boxes there are.
 
     Args:
-        args, kwargs: As for the stock assigner. ``gpu_assign_thr`` has no effect:
-            there is no matrix that has to move to the host.
+        args, kwargs: The options of the stock assigner. ``gpu_assign_thr`` is ignored:
+            no matrix has to move to the host.
 
     Raises:
         InputError: ``iou_calculator`` is not the plain ``BboxOverlaps2D``; another

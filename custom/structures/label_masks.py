@@ -280,7 +280,7 @@ class LabelMasks(BaseInstanceMasks):
         height, width = map(int, out_shape)
 
         def warp(plane: np.ndarray) -> np.ndarray:
-            # warpAffine has no int32; float64 holds every id exactly.
+            # warpAffine lacks int32; float64 holds every id exactly.
             warped = cv2.warpAffine(
                 plane.astype(np.float64),
                 matrix,
@@ -366,7 +366,7 @@ class LabelMasks(BaseInstanceMasks):
 
     def windows(self) -> list[tuple[slice, slice] | None]:
         """The (rows, columns) of each instance's box, None for an empty mask."""
-        found: list = [None] * len(self)
+        windows: list = [None] * len(self)
         for index, plane in enumerate(self.planes):
             members = np.flatnonzero(self.plane_of == index)
             if len(members) and plane.size:
@@ -374,8 +374,8 @@ class LabelMasks(BaseInstanceMasks):
                 slices = ndimage.find_objects(plane)
                 for i, label in zip(members, ids, strict=True):
                     if label <= len(slices):
-                        found[i] = slices[label - 1]
-        return found
+                        windows[i] = slices[label - 1]
+        return windows
 
     def boxes(self) -> np.ndarray:
         """(N, 4) float32 tight boxes (x1, y1, x2, y2), zeros for an empty mask."""
@@ -384,9 +384,9 @@ class LabelMasks(BaseInstanceMasks):
         boxes = np.zeros((len(self), 4), np.float32)
         for index, plane in enumerate(self.planes):
             members = np.flatnonzero(self.plane_of == index)
-            present, found, _ = find_instances(plane)
+            present, present_boxes, _ = find_instances(plane)
             members = members[np.isin(self.ids[members], present)]
-            boxes[members] = found[np.searchsorted(present, self.ids[members])]
+            boxes[members] = present_boxes[np.searchsorted(present, self.ids[members])]
         return boxes
 
     def get_bboxes(self, dst_type="hbox"):
@@ -431,7 +431,7 @@ class LabelMasks(BaseInstanceMasks):
         return rles
 
     def to_ndarray(self) -> np.ndarray:
-        """(N, H, W) uint8 bitmaps: the memory that this class is there to avoid."""
+        """(N, H, W) uint8 bitmaps, for small images and tests."""
         masks = np.zeros((len(self), self.height, self.width), np.uint8)
         for mask, index, label in zip(masks, self.plane_of, self.ids, strict=True):
             mask[...] = self.planes[index] == label

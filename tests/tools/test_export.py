@@ -116,7 +116,7 @@ def test_bad_input_ends_in_one_sentence(run_tool, run, repo, tmp_path):
     out = tmp_path / "model.pt"
     (config,) = run.glob("*.py")
     cases = [
-        ("a config alone has no weights", [config]),
+        ("a config alone lacks weights", [config]),
         ("no such file", [tmp_path / "no"]),
         ("does not exist", [config, tmp_path / "no.pth"]),
     ]
