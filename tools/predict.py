@@ -233,11 +233,11 @@ def rename_classes(segmenter: Segmenter, names: list[str]) -> None:
     Raises:
         InputError: There are more or fewer, or two are the same.
     """
-    model_names = segmenter.class_names
-    if len(names) != len(model_names) or len(set(names)) < len(names):
+    known = segmenter.class_names
+    if len(names) != len(known) or len(set(names)) < len(names):
         raise InputError(
             "--class-names",
-            f"{len(names)} names for {len(model_names)} classes ({', '.join(model_names)})",
+            f"{len(names)} names for {len(known)} classes ({', '.join(known)})",
             "Give one name for each, in this order",
         )
     segmenter.class_names = tuple(names)

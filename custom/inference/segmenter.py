@@ -159,14 +159,10 @@ class Segmenter:
         self.tissue, self.one_class = tissue, one_class
         self.class_names, self.palette = tuple(model.classes), tuple(model.palette)
         self.info = dict(model.info)
-        model_tile = model.tile
-        self.tile = tile or (model_tile[0] if model_tile else TILE_SIZE)
+        native = model.tile
+        self.tile = tile or (native[0] if native else TILE_SIZE)
         if overlap is None:
-            overlap = (
-                model_tile[1]
-                if model_tile and model_tile[0] == self.tile
-                else self.tile // 4
-            )
+            overlap = native[1] if native and native[0] == self.tile else self.tile // 4
         self.overlap = overlap
         TileGrid((1, 1), self.tile, overlap)  # a wrong overlap shows here
 

@@ -92,7 +92,7 @@ def test_a_missing_part_and_other_files_are_refused(tmp_path):
     data = torch.load(path, weights_only=True)
     del data["palette"]
     torch.save(data, path)
-    with pytest.raises(InputError, match="no palette"):
+    with pytest.raises(InputError, match="lacks palette"):
         load_export(path)
     torch.save([1, 2], path)
     with pytest.raises(InputError, match="not an exported model"):

@@ -316,7 +316,7 @@ def test_what_is_no_model_or_another_one_is_refused_and_runs_nothing(
         "not an exported model": [checkpoint],
         "damaged": [DEMO, tmp_path / "cut.pth"],
         "does not exist": [DEMO, tmp_path / "no.pth"],
-        "does not exist": [tmp_path / "no"],
+        "file or folder does not exist": [tmp_path / "no"],
         "run": [tmp_path / "empty"],
         "not a config of a model": ["configs/_base_/runtime.py", checkpoint],
     }.items():
