@@ -60,7 +60,7 @@ def random_masks(
     for index in range(planes):
         ids = rng.permutation(pool)[: rng.integers(0, len(pool) + 1)]
         stack.append(random_plane(rng, size, ids))
-        # Some are not in the picture: an instance may have lost all its pixels.
+        # Some are not in the image: an instance may have lost all its pixels.
         candidates += [(index, label) for label in pool]
     chosen = rng.permutation(candidates)[:count].reshape(-1, 2)
     return LabelMasks(np.stack(stack), chosen[:, 0], chosen[:, 1])

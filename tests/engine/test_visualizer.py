@@ -51,7 +51,7 @@ def predictions(masks, count: int) -> InstanceData:
 
 @pytest.fixture
 def draw(tmp_path):
-    """The picture (H, W, 3) RGB of a data sample on a black image."""
+    """The overlay (H, W, 3) RGB of a data sample on a black image."""
 
     def function(draw_gt: bool = False, **parts) -> np.ndarray:
         visualizer = CellVisualizer()

@@ -44,9 +44,9 @@ def test_what_is_missing_or_has_the_name_of_another_is_refused(tmp_path):
     tif(tmp_path / "x" / "a.tif")
     tif(tmp_path / "y" / "A.tif")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         find_images([tmp_path / "x" / "b.tif"])
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         find_images([f"{tmp_path}/*.png"])
     with pytest.raises(InputError, match="no image matches"):
         find_images([tmp_path / "empty"])

@@ -1,4 +1,4 @@
-"""SIGKILL at every moment of a run: what goes on is what would have been."""
+"""SIGKILL at every moment of a run: the resumed run ends as an undisturbed one."""
 
 from __future__ import annotations
 

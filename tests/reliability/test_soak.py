@@ -63,7 +63,7 @@ def slope(values: list[float]) -> tuple[float, float]:
 
 
 def soak(repo, cache, leak: int = 0) -> list[State]:
-    """The state after each epoch of the front door's training set."""
+    """The state after each epoch of the baseline's training set."""
     init_default_scope("mmdet")
     cfg = Config.fromfile(repo / "configs/cell/maskrcnn_r50.py")
     loader = cfg.train_dataloader

@@ -79,7 +79,7 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
     st.floats(0, 1),
 )
 def test_boxes_of_a_label_image_are_tight(seed, size, density):
-    """Also where an instance goes on from the end of a row to the next one's start."""
+    """Also where an instance continues from the end of a row in the next one."""
     rng = np.random.default_rng(seed)
     image = rng.integers(1, 4, size) * (rng.random(size) < density)
     masks, (ids,) = LabelMasks.from_label_images([image])

@@ -1,4 +1,4 @@
-"""The picture of training samples shows what the pipeline gives."""
+"""The image of training samples shows what the pipeline gives."""
 
 from __future__ import annotations
 

@@ -180,8 +180,8 @@ def test_what_is_no_member_is_refused(members, run_tool, tmp_path):
     refused("does not exist", members[0], tmp_path / "no.json", "--eval")
     refused("no checkpoint follows", CONFIG, members[0], "--eval")
     refused("member twice", members[0], members[1], members[0], "--eval")
-    refused("no checkpoint in it", tmp_path / "run", "--eval")
-    refused("no checkpoint in it", tmp_path / "folds", "--eval")
+    refused("lacks a checkpoint", tmp_path / "run", "--eval")
+    refused("lacks a checkpoint", tmp_path / "folds", "--eval")
     refused("x.pth: it does not exist", CONFIG, tmp_path / "x.pth", "--eval")
     refused("validation images", *members, "--format-only")
 

@@ -117,7 +117,7 @@ def test_bad_input_ends_in_one_sentence(run_tool, run, repo, tmp_path):
     (config,) = run.glob("*.py")
     cases = [
         ("a config alone lacks weights", [config]),
-        ("no such file", [tmp_path / "no"]),
+        ("does not exist", [tmp_path / "no"]),
         ("does not exist", [config, tmp_path / "no.pth"]),
     ]
     data = torch.load(run / "best_x_iter_3.pth", weights_only=True)

@@ -258,7 +258,7 @@ def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
 ):
     out = tmp_path / "out"
     for words, arguments in {
-        "no such file": ["no.tif"],
+        "does not exist": ["no.tif"],
         "not smaller than the tile": [image, "--tile", 64, "--overlap", 64],
         "device nonsense": [image, "--device", "nonsense"],
         "score": [image, "--score-thr", "7"],

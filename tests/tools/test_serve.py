@@ -34,10 +34,10 @@ def test_what_cannot_be_served_ends_in_one_sentence(run_tool, tmp_path):
     for url in ("cells.example.org", "ftp://x", "https://", "http://a:b", "http://a?b"):
         with pytest.raises(SystemExit, match="not the address of a page"):
             run_tool(TOOL, missing, "--public-url", url)
-    with pytest.raises(SystemExit, match="no such file"):  # the address is all right
+    with pytest.raises(SystemExit, match="does not exist"):  # the address is all right
         url = "https://cells.example.org:443/"
         run_tool(TOOL, missing, "--host", "0.0.0.0", "--port", 0, "--public-url", url)
-    with pytest.raises(SystemExit, match="no such file"):
+    with pytest.raises(SystemExit, match="does not exist"):
         run_tool(TOOL, missing, "--port", 0)
 
 

@@ -17,8 +17,8 @@ from custom.workbench.audit.anchors import AnchorFit
 from custom.workbench.audit.checks import KINDS, Facts, Finding
 from custom.workbench.report import figures
 from custom.workbench.report.data import Labelled, LabelledSet
+from custom.workbench.report.images import image_uri, outline
 from custom.workbench.report.page import Chart, chart, render
-from custom.workbench.report.pictures import image_uri, outline
 from custom.workbench.report.theme import css
 
 SHOWN = 8  # examples of one kind of finding
@@ -300,7 +300,7 @@ def problems(source: Source, results: Sequence[Finding]) -> list[dict]:
                 "more": len(of_kind) - len(seen) - len(lines),
                 "shots": [
                     {
-                        "pictures": shots[finding],
+                        "images": shots[finding],
                         "title": ", ".join(finding.images[:2]),
                         "text": finding.text,
                     }
@@ -333,7 +333,7 @@ def groups(
                 "text": text,
                 "shots": [
                     {
-                        "pictures": [small[image.name]],
+                        "images": [small[image.name]],
                         "title": image.name,
                         "text": f"{image.size[1]}x{image.size[0]}, {len(image.labels)} "
                         f"cells, {image.subset}",

@@ -1,7 +1,7 @@
 """Pages for the browser: one file each, without any request to a network."""
 
+from custom.workbench.report.images import image_uri, outline
 from custom.workbench.report.page import Chart, chart, guard_page, render, write_page
-from custom.workbench.report.pictures import image_uri, outline
 
 __all__ = [
     "Chart",

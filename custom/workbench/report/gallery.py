@@ -13,7 +13,7 @@ from custom.evaluation.iou_table import iou_table
 from custom.evaluation.matching import ImageResult
 from custom.structures import LabelMasks
 from custom.workbench.analysis.analysis import Analysis, ImageAnalysis
-from custom.workbench.report.pictures import image_uri, outline
+from custom.workbench.report.images import image_uri, outline
 from custom.workbench.report.theme import OUTCOMES, Color, css
 
 # Short forms of the definitions in custom.workbench.analysis.outcomes.

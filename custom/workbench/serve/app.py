@@ -30,8 +30,8 @@ from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
 from custom.inference.segmenter import Segmenter
 from custom.io.pixels import ArrayPixels
+from custom.workbench.report.images import outline
 from custom.workbench.report.page import TEMPLATES
-from custom.workbench.report.pictures import outline
 from custom.workbench.report.theme import css
 from custom.workbench.serve.results import KINDS, Results, make_download
 from custom.workbench.serve.uploads import HANG_UP, check_pixels, name_of, receive

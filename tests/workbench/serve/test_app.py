@@ -95,9 +95,9 @@ def test_an_image_comes_back_as_cells_that_can_be_drawn(port):
     assert [c[1] for c in cells] == [round(s * 255) / 255 for s in (0.9, 0.8, 0.6, 0.4)]
     assert [c[2] for c in cells] == [600, 256, 600, 120]
     assert cells[0][3] == "M10 10l0 19 29 0 0-19z"
-    status, headers, picture = ask(port, f"/results/{found['key']}/image")
+    status, headers, jpeg = ask(port, f"/results/{found['key']}/image")
     assert status == 200 and headers["content-type"] == "image/jpeg"
-    assert picture[:2] == b"\xff\xd8"
+    assert jpeg[:2] == b"\xff\xd8"
 
 
 def test_downloads_agree_with_each_other_and_with_what_is_shown(port):
