@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import subprocess
 import sys
@@ -13,15 +14,20 @@ from tests.conftest import forget_visualizers
 TOOL = "tools/study.py"
 STUDY = """
 _base_ = '{repo}/configs/demo/maskrcnn_r18-slim.py'
-train_cfg = dict(max_iters=1, val_interval=100)
+train_cfg = dict(max_iters=3, val_interval=100)
+param_scheduler = []
+optim_wrapper = dict(optimizer=dict(lr=0.01))
 train_dataloader = dict(num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
-custom_hooks = [dict(type='BF16Hook', modules=['backbone', 'neck'])]
+custom_hooks = [
+    dict(type='BF16Hook', modules=['backbone', 'neck']),
+    dict(type='EMAHook', momentum=0.1, update_buffers=True)]
 model = dict(test_cfg=dict(rpn=dict(max_per_img=20), rcnn=dict(score_thr=0.0)))
 study = dict(folds=2, seeds=[1], rows=[
     dict(name='NMS .3', of='baseline',
          options={{'model.test_cfg.rcnn.nms.iou_threshold': 0.3}}),
     dict(name='TTA', of='baseline', folds=[0], options={{}}, tta=True),
+    dict(name='again', of='baseline', folds=[0], options={{}}),
 ])
 """
 
@@ -61,13 +67,21 @@ def test_only_missing_runs_are_made_and_the_lines_alone_give_the_table(
     assert started == [
         ["baseline 0 1"],
         ["baseline 1 1"],
-        ["NMS .3 0 1", "TTA 0 1"],
+        ["NMS .3 0 1", "TTA 0 1", "again 0 1"],
         ["NMS .3 1 1"],
     ]
     table = (tmp_path / "some.md").read_text()
     assert printed.endswith(table) and "missing" not in table
     assert "| NMS .3 | 2 (2) |" in table
     assert "Difference from the baseline" in (tmp_path / "some.html").read_text()
+
+    # A run is scored with the weights that it saves, the averaged ones.
+    lines = [json.loads(x) for x in (tmp_path / "some.jsonl").read_text().splitlines()]
+    trained, again = (
+        next(x for x in lines if x["row"] == row and x["fold"] == 0)
+        for row in ("baseline", "again")
+    )
+    assert trained["groups"] == again["groups"]
 
     # As on a fresh clone: no checkpoints, the committed lines.
     started.clear()

@@ -32,20 +32,21 @@ def execute(study: Study, run: Run) -> dict:
         {"type": "CellCocoMetric", "max_dets": 1000, "iou_types": ("segm",)},
         {"type": "GroupScores", "groups": study.groups()},
     ]
-    if row.of is not None:
-        trained = study.work_dir / study.training(run).folder
-        if (checkpoint := last_checkpoint(trained)) is None:
-            raise InputError(
-                trained,
-                f"{row.name} tests the model of a run that is not here",
-                f"Delete the line of that run in {study.results} to train it again",
-            )
-        cfg.load_from = str(checkpoint[0])
-    runner = CellRunner.from_cfg(cfg)
     begin = time.process_time()
     if row.of is None:
-        runner.train()
+        CellRunner.from_cfg(cfg).train()
     trained_at = time.process_time()
+    trained = study.work_dir / study.training(run).folder
+    if (checkpoint := last_checkpoint(trained)) is None:
+        raise InputError(
+            trained,
+            f"{row.name} tests the model of a run that is not here",
+            f"Delete the line of that run in {study.results} to train it again",
+        )
+    # A Runner of its own: MMEngine's test() calls before_run again, and EMAHook
+    # forgets its averages then. The checkpoint has them.
+    cfg.load_from = str(checkpoint[0])
+    runner = CellRunner.from_cfg(cfg)
     metrics = runner.test()
     (scores,) = (m for m in runner.test_evaluator.metrics if isinstance(m, GroupScores))
     return {
