@@ -1,6 +1,5 @@
 # One image, trained and validated without augmentation: can the model learn at all?
-# Its AP50 passes 0.9 on a dozen cells; if it stays low, inspect the labels first
-# (tools/data/browse.py).
+# If its AP50 stays near zero, inspect the labels first (tools/data/browse.py).
 _base_ = '../demo/maskrcnn_r18-slim.py'
 
 train_pipeline = [
