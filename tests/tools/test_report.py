@@ -280,7 +280,7 @@ def test_only_a_page_of_its_own_is_replaced(tmp_path):
     assert "second" in out.read_text()
     mine = tmp_path / "mine.html"
     mine.write_text("<p>mine</p>")
-    with pytest.raises(InputError, match="no page of this tool"):
+    with pytest.raises(InputError, match="not a page of this tool"):
         write_page(first, mine)
     assert mine.read_text() == "<p>mine</p>"
     assert len(list(tmp_path.iterdir())) == 2
@@ -289,7 +289,7 @@ def test_only_a_page_of_its_own_is_replaced(tmp_path):
 def test_foreign_file_is_refused_before_work(run_tool, tiny_run, tmp_path):
     out = tmp_path / "mine.html"
     out.write_text("<p>mine</p>")
-    with pytest.raises(SystemExit, match="no page of this tool"):
+    with pytest.raises(SystemExit, match="not a page of this tool"):
         run_tool(TOOL, tiny_run / "missing", "-o", out)
 
 

@@ -164,5 +164,5 @@ def test_another_network_and_a_changed_figure_of_the_training_are_found(
 
 
 def test_a_folder_without_figures_is_refused(run_tool, tmp_path):
-    with pytest.raises(SystemExit, match="no checkpoint"):
+    with pytest.raises(SystemExit, match="lacks a checkpoint"):
         run_tool(TOOL, tmp_path)
