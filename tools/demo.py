@@ -76,7 +76,7 @@ def main() -> None:
     submission = max((ROOT / work_dir).glob("*/submission.zip"))
     count = check_submission(submission)
     report = work_dir / "report.html"
-    images = max((ROOT / work_dir).glob("*/vis_data/images"), default=work_dir)
+    images = max((ROOT / work_dir).glob("*/images"), default=work_dir)
     step("report", "tools/report.py", str(work_dir), "-o", str(report))
     scalars = [
         json.loads(line)
