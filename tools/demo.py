@@ -76,7 +76,7 @@ def main() -> None:
     submission = max((ROOT / work_dir).glob("*/submission.zip"))
     count = check_submission(submission)
     report = work_dir / "report.html"
-    images = max((ROOT / work_dir).glob("*/images"), default=work_dir)
+    images = max((ROOT / work_dir).glob("*/images"))
     step("report", "tools/report.py", str(work_dir), "-o", str(report))
     scalars = [
         json.loads(line)
@@ -92,7 +92,7 @@ def main() -> None:
         f"checkpoint    {checkpoint}\n"
         f"submission    {submission.relative_to(ROOT)}, checked, {count} detections\n"
         f"report        {report}\n"
-        f"images        {images}"
+        f"images        {images.relative_to(ROOT)}"
     )
 
 
