@@ -85,7 +85,7 @@ class CellRunner(Runner):
                 "train_dataloader.dataset",
                 f"{type(loader.dataset).__name__} loses the seeds of the sampler's "
                 "draws, so that a resumed run would differ",
-                "Put it into dict(type='SeededDataset', dataset=...)",
+                "Wrap it: dict(type='SeededDataset', dataset=...)",
             )
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         return loader
