@@ -43,6 +43,16 @@ CHANGES = {
         f"model.roi_head.bbox_head.loss_cls.{key}"
         for key in ("type", "use_sigmoid", "p", "q", "num_classes")
     },
+    "stride-2": {
+        "model.backbone.type",
+        "model.rpn_head.anchor_generator.scales",
+        "model.rpn_head.anchor_generator.strides",
+        *(
+            f"model.roi_head.{part}_roi_extractor.{key}"
+            for part in ("bbox", "mask")
+            for key in ("featmap_strides", "finest_scale")
+        ),
+    },
     "score-0.001": {"model.test_cfg.rcnn.score_thr"},
     "score-0.5": {"model.test_cfg.rcnn.score_thr"},
     "tiles": {"model.type", "model.tile_size", "model.overlap"},
