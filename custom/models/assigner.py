@@ -17,8 +17,10 @@ from custom.errors import InputError
 _PAIRS_AT_ONCE = 1 << 17
 # Keys of the index: 10 bits for the group of like size, 24 each for row and column.
 _GROUPS, _CELLS = 1 << 10, 1 << 24
-# Below this number of priors, such as proposals, rows are at least 16 pixels high.
+# Few priors of many shapes, such as proposals, are grouped by their longer side alone:
+# more candidates, but fewer look-ups.
 _FEW = 1 << 14
+_PRIORS_PER_ROW = 32
 
 
 @TASK_UTILS.register_module()
@@ -195,9 +197,9 @@ class SparseMaxIoUAssigner(MaxIoUAssigner):
 def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     """All pairs of a box and a prior that overlap, and few that do not.
 
-    Priors of like size form a group. Within a group they are sorted into rows of about
-    a quarter of its height by their upper border, and in a row by their left border, so
-    the priors that a box can reach are one piece of each row that it can reach. No
+    Priors of like size form a group. Within a group they are sorted into rows, at least
+    a quarter of its height, by their upper border, and in a row by their left border,
+    so the priors that a box can reach are one piece of each row that it can reach. No
     grid of anchors is assumed; those of a feature level make a group for each shape.
 
     Args:
@@ -209,13 +211,19 @@ def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     """
     boxes, priors = boxes.float(), priors.float()
     extent = (priors[:, 2:] - priors[:, :2]).clamp(min=1)
-    group = extent.log2().ceil().long().clamp(max=31)
-    group = group[:, 0] * 32 + group[:, 1]
+    size = extent.log2().ceil().long().clamp(max=31)
+    if len(priors) < _FEW:
+        size = size.amax(1, keepdim=True)
+    group = size[:, 0] * 32 + size[:, -1]
     largest = extent.new_zeros(_GROUPS, 2).scatter_reduce(
         0, group[:, None].expand(-1, 2), extent, "amax"
     )
-    # Few priors fill few rows: coarser ones cost fewer look-ups.
-    step = (largest[:, 1] / 4).clamp(min=16 if len(priors) < _FEW else 4)
+    # Priors that are far apart fill few rows: higher ones cost fewer look-ups.
+    span = priors[:, 1].max() - priors[:, 1].min()
+    count = extent.new_zeros(_GROUPS).scatter_add(0, group, extent.new_ones(len(group)))
+    step = torch.maximum(
+        (largest[:, 1] / 4).clamp(min=4), span * _PRIORS_PER_ROW / count
+    )
     key = _key(group, _cell(priors[:, 1] / step[group]), priors[:, 0])
     key, order = key.sort()
 
