@@ -41,8 +41,8 @@ from custom.engine.distributed import slurm_environment
 from custom.errors import InputError, run_tool
 from custom.inference import Detections, Segmentation, Segmenter
 from custom.inference.segmenter import TILE_SIZE, Scene
-from custom.io.image_inputs import ImageInput, find_images
 from custom.io.slide import open_image
+from custom.workbench.predict.inputs import ImageInput, find_images
 from custom.workbench.predict.outputs import (
     KINDS,
     check_kinds,

@@ -17,14 +17,8 @@ from custom.inference.fusion import best_class
 from custom.inference.segmentation import Color, Segmentation
 from custom.inference.tiles import Detections, TileGrid, TileMerger
 from custom.inference.tissue import TissueMask, judge_colours
-from custom.io.pixels import (
-    ArrayPixels,
-    PartPixels,
-    Pixels,
-    SwappedPixels,
-    read_scaled,
-)
-from custom.io.slide import OpenImage, open_image
+from custom.io.pixels import ArrayPixels, PartPixels, Pixels, read_scaled
+from custom.io.slide import open_image
 from custom.structures import RoIMasks
 
 TILE_SIZE = 768
@@ -34,7 +28,9 @@ _IN_MEMORY = 1 << 26
 # the 0.2465 to 0.2525 µm of scanners at 40x.
 _SAME_MPP = 0.1
 # (N, 4) boxes, (N,) scores, (N,) labels and N masks in the frame of one tile.
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, RoIMasks]
+TileResult = tuple[np.ndarray, np.ndarray, np.ndarray, RoIMasks]
+# The detections of one row of tiles, as arrays for a file.
+Strip = dict[str, np.ndarray]
 
 
 class Network(Protocol):
@@ -61,8 +57,42 @@ class Network(Protocol):
     channel_order: str | None
     info: dict
 
-    def __call__(self, tiles: list[np.ndarray]) -> Iterable[Found]:
+    def __call__(self, tiles: list[np.ndarray]) -> Iterable[TileResult]:
         """Predict (h, w, 3) uint8 RGB tiles."""
+
+
+@dataclass
+class Scene:
+    """An image that is ready to be predicted.
+
+    Attributes:
+        name: Of its results.
+        file: The image as it is stored, or its open file.
+        image: Its pixels, in true colours where the model knows them.
+        grid: The tiles, in pixels of the image.
+        scale: The network's pixels per pixel of the image.
+        mpp: Micrometres per pixel; None if not known.
+        origin: (x, y) of the first pixel in the file.
+        tissue: Which tiles are predicted; None: all.
+        channel_order: ``'rgb'`` or ``'bgr'``, as stored; empty: not judged.
+        notes: What the user should know, in sentences.
+    """
+
+    name: str
+    file: Pixels
+    image: Pixels
+    grid: TileGrid
+    scale: float
+    mpp: float | None
+    origin: tuple[int, int]
+    tissue: TissueMask | None
+    channel_order: str
+    notes: list[str]
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of tiles."""
+        return len(self.grid.rows)
 
 
 class Segmenter:
@@ -81,15 +111,12 @@ class Segmenter:
             :class:`Network`. A config is Python code and runs; of an exported file
             nothing runs.
         checkpoint: The weights for a config.
-        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; default: the GPU if there is one.
-        amp: Half precision, on a GPU.
-        batch_size: Tiles that go through the network at once.
         score_thr: Cells below this score are left out. None: what the model's own
             thresholds leave, for instance to choose later by ``above``.
         tile: Side of a tile in pixels; a larger image is predicted tile by tile.
             Default: the model's, or 768.
         overlap: Pixels that tiles share; default: the model's, or a fourth of the tile.
-        tta: Test-time augmentation.
+        batch_size: Tiles that go through the network at once.
         max_value: The value of a 16-bit image that becomes 255; default: the model's.
         channel_order: How files store colours: ``'rgb'``, ``'bgr'`` (red and blue
             exchanged), or ``'auto'``: as their pixels look, see
@@ -97,6 +124,9 @@ class Segmenter:
         tissue: Leave out tiles without tissue; None: of slides and pyramids.
         one_class: Of one cell that is found in two classes keep the better.
         options: Settings that replace the config's, as ``--cfg-options`` gives them.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; default: the GPU if there is one.
+        amp: Half precision, on a GPU.
+        tta: Test-time augmentation.
 
     Attributes:
         class_names: Names of the classes.
@@ -116,42 +146,36 @@ class Segmenter:
         model: str | Path | Network,
         checkpoint: str | Path | None = None,
         *,
-        device: str | None = None,
-        amp: bool = False,
-        batch_size: int = 1,
         score_thr: float | None = 0.5,
         tile: int | None = None,
         overlap: int | None = None,
-        tta: bool = False,
+        batch_size: int = 1,
         max_value: int | None = None,
         channel_order: str = "auto",
         tissue: bool | None = None,
         one_class: bool = True,
         options: dict | None = None,
+        device: str | None = None,
+        amp: bool = False,
+        tta: bool = False,
     ) -> None:
-        if score_thr is not None and not 0 <= score_thr <= 1:
-            raise InputError(
-                "score threshold", f"{score_thr} is not a score", "Choose 0 to 1"
-            )
-        if channel_order not in ("auto", "rgb", "bgr"):
-            raise InputError(
-                "channel order", f"{channel_order!r}", "Choose auto, rgb or bgr"
-            )
-        if max_value is not None and not 1 <= max_value <= 65_535:
-            raise InputError("largest value", f"{max_value}", "Choose 1 to 65535")
-        if batch_size < 1:
-            raise InputError("batch size", f"{batch_size}", "Choose 1 or more")
+        for name, value, valid, choices in (
+            ("score threshold", score_thr, 0 <= (score_thr or 0) <= 1, "0 to 1"),
+            ("channel order", channel_order, channel_order in ("auto", "rgb", "bgr"),
+             "auto, rgb or bgr"),
+            ("largest value", max_value, 1 <= (max_value or 1) <= 65_535, "1 to 65535"),
+            ("batch size", batch_size, batch_size >= 1, "1 or more"),
+        ):  # fmt: skip
+            if not valid:
+                raise InputError(name, f"{value} is not possible", f"Choose {choices}")
         if isinstance(model, str | Path):
             # The one place of custom.inference that needs MMDetection's registries:
             # only they make a network of a config. Everything else here runs without.
             from custom.inference.trained_model import TrainedModel, read_model
 
+            exported = read_model(model, checkpoint, options)
             model = TrainedModel(
-                read_model(model, checkpoint, options),
-                device=device,
-                amp=amp,
-                score_thr=score_thr,
-                tta=tta,
+                exported, device=device, amp=amp, score_thr=score_thr, tta=tta
             )
         self._network, self.batch_size, self.score_thr = model, batch_size, score_thr
         self.max_value = max_value or model.max_value
@@ -167,14 +191,7 @@ class Segmenter:
         TileGrid((1, 1), self.tile, overlap)  # a wrong overlap shows here
 
     def __call__(
-        self,
-        image: np.ndarray | str | Path,
-        *,
-        region: Sequence[int] | None = None,
-        page: int | None = None,
-        mpp: float | None = None,
-        name: str | None = None,
-        progress: bool = False,
+        self, image: np.ndarray | str | Path, progress: bool = False, **place: object
     ) -> Segmentation:
         """Segment one image.
 
@@ -183,16 +200,13 @@ class Segmenter:
                 :func:`custom.io.slide.open_image` takes; or (H, W) or (H, W, 1 to 4),
                 uint8 or uint16, RGB(A) or gray. Floats are refused: their range is
                 not known.
-            region: (x, y, width, height) in pixels; the rest is left out.
-            page: Page of a TIFF, from 0. None: the file is one image.
-            mpp: Micrometres per pixel; default: what the file says.
-            name: Of the image in tables; default: the file's.
             progress: Show a progress bar of the tiles.
+            place: ``region``, ``page``, ``mpp`` and ``name``, see :meth:`open`.
 
         Raises:
             InputError: The image cannot be read or the region is not in it.
         """
-        scene = self.open(image, region=region, page=page, mpp=mpp, name=name)
+        scene = self.open(image, **place)
         return self.finish(scene, self.strips(scene, progress=progress))
 
     def open(
@@ -206,55 +220,46 @@ class Segmenter:
     ) -> Scene:
         """Open an image, judge its colours, look for tissue and lay out its tiles.
 
-        Args and errors: see :meth:`__call__`.
+        Args:
+            image: See :meth:`__call__`.
+            region: (x, y, width, height) in pixels; the rest is left out.
+            page: Page of a TIFF, from 0. None: the file is one image.
+            mpp: Micrometres per pixel; default: what the file says.
+            name: Of the image in tables; default: the file's.
+
+        Raises:
+            InputError: See :meth:`__call__`.
         """
-        max_value = self.max_value
         if mpp is not None and not 0 < mpp < math.inf:
             raise InputError(
                 "mpp", f"{mpp} is not a size of a pixel", "Give µm above 0"
             )
-        file: OpenImage | None = None
         if isinstance(image, str | Path):
-            source = Path(image).name
-            stored = file = open_image(image, max_value, page)
+            file = open_image(image, self.max_value, page)
         else:
-            source, stored = "image", ArrayPixels(image, max_value)
-        pixels: Pixels = stored
-        notes = list(file.notes) if file and mpp is None else []
-        origin = (0, 0)
+            file = ArrayPixels(image, self.max_value, "image")
+        source = Path(file.source).name
         try:
-            if region is not None:
-                pixels = PartPixels(stored, region, source)
-                origin = pixels.origin
-            height, width = pixels.size
-            if height * width <= _IN_MEMORY:
-                pixels = ArrayPixels(pixels.read(0, 0, height, width))
-            scanned = file is not None and file.from_scanner
-            order, words = self._order(pixels, scanned)
+            part = PartPixels(file, region, source=source)
+            pixels: Pixels = part
+            if math.prod(part.size) <= _IN_MEMORY:
+                pixels = ArrayPixels(part.read(0, 0, *part.size))
+            order, words = self._order(pixels, file.from_scanner)
+            if order == "bgr":
+                pixels = PartPixels(pixels, exchange=True)
+            slide = file.from_scanner or len(file.sizes) > 1
+            look = slide if self.tissue is None else self.tissue
+            tissue = TissueMask(pixels) if look else None
         except BaseException:
-            if file is not None:
-                file.close()
+            file.close()
             raise
-        if order == "bgr":
-            pixels = SwappedPixels(pixels)
-        if mpp is None and file is not None:
-            mpp = file.mpp
-        slide = scanned or (file is not None and len(file.sizes) > 1)
-        look = slide if self.tissue is None else self.tissue
+        notes = [*(file.notes if mpp is None else ()), *words]
+        mpp = file.mpp if mpp is None else mpp
         scale, grid = self.tiles(pixels.size, mpp)
         return Scene(
-            name=name or source,
-            file_name=source,
-            image=pixels,
-            file=file,
-            grid=grid,
-            scale=scale,
-            mpp=mpp,
-            origin=origin,
-            tissue=TissueMask(pixels) if look else None,
-            channel_order=order,
-            notes=[*notes, *words],
-        )
+            name or source, file, pixels, grid, scale, mpp, part.origin, tissue, order,
+            notes,
+        )  # fmt: skip
 
     def tiles(self, size: tuple[int, int], mpp: float | None) -> tuple[float, TileGrid]:
         """The network's pixels per pixel of an image, and the image's tiles.
@@ -387,7 +392,7 @@ class Segmenter:
             tiles: See :class:`Segmentation`.
         """
         notes = list(scene.notes)
-        if scene.file is not None and (dark := scene.file.dark_note()):
+        if dark := scene.file.dark_note():
             notes.append(dark)
         if tiles[1] and not tiles[0]:
             notes.append("it shows no tissue")
@@ -403,48 +408,8 @@ class Segmenter:
             mpp=scene.mpp,
             origin=scene.origin,
             info=dict(self.info),
-            file_name=scene.file_name,
+            file_name=Path(scene.file.source).name,
             channel_order=scene.channel_order,
             notes=tuple(notes),
             tiles=tiles,
         )
-
-
-# The detections of one row of tiles, as arrays for a file.
-Strip = dict[str, np.ndarray]
-
-
-@dataclass
-class Scene:
-    """An image that is ready to be predicted.
-
-    Attributes:
-        name: Of its results.
-        file_name: Of its file.
-        image: Its pixels, in true colours where the model knows them.
-        file: The open file, if it is one.
-        grid: The tiles, in pixels of the image.
-        scale: The network's pixels per pixel of the image.
-        mpp: Micrometres per pixel; None if not known.
-        origin: (x, y) of the first pixel in the file.
-        tissue: Which tiles are predicted; None: all.
-        channel_order: ``'rgb'`` or ``'bgr'``, as stored; empty: not judged.
-        notes: What the user should know, in sentences.
-    """
-
-    name: str
-    file_name: str
-    image: Pixels
-    file: OpenImage | None
-    grid: TileGrid
-    scale: float
-    mpp: float | None
-    origin: tuple[int, int]
-    tissue: TissueMask | None
-    channel_order: str
-    notes: list[str]
-
-    @property
-    def rows(self) -> int:
-        """The number of rows of tiles."""
-        return len(self.grid.rows)

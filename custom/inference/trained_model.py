@@ -31,7 +31,7 @@ from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
 from custom.inference.export import ExportedModel, load_export
 from custom.inference.known_types import FORBIDDEN_KEYS, check_types
-from custom.inference.segmenter import Found
+from custom.inference.segmenter import TileResult
 from custom.io.checkpoint import read_checkpoint
 from custom.io.colours import class_palette
 from custom.structures.dihedral import DIHEDRAL
@@ -263,7 +263,7 @@ class TrainedModel:
         self._network = network.to(self._device).eval()
 
     @torch.no_grad()
-    def __call__(self, tiles: list[np.ndarray]) -> Iterator[Found]:
+    def __call__(self, tiles: list[np.ndarray]) -> Iterator[TileResult]:
         """Predict (h, w, 3) uint8 RGB tiles."""
         batch = []
         for tile in tiles:

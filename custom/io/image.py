@@ -13,27 +13,25 @@ import PIL.Image
 import tifffile
 
 from custom.errors import InputError
-from custom.io import tiff
-from custom.io.tiff import EXPORT_AGAIN, MISSING, is_tiff
+from custom.io.tiff import (
+    COPY_AGAIN,
+    EXPORT_AGAIN,
+    MAX_PIXELS,
+    MISSING,
+    SELF_SIZED,
+    check_colours,
+    check_page,
+    check_part,
+    check_size,
+    is_tiff,
+    levels_of,
+    open_tiff,
+)
 
 MAX_INSTANCES = 65_535
-# Sizes are checked before pixels are decoded: a file of a few bytes can declare more
-# than any memory holds. This many are a square of 11,585 pixels.
-MAX_PIXELS = 1 << 27
 # Files are never given to parsers of other formats.
 BITMAP_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "PPM", "WEBP")
 _ORIENTATION = 0x0112
-
-
-def check_size(
-    path: str | Path, height: int, width: int, max_pixels: int = MAX_PIXELS
-) -> None:
-    """Refuse an image without pixels or with more of them than a limit.
-
-    Raises:
-        InputError: The image is empty or larger than ``max_pixels``.
-    """
-    tiff.check_size(path, height, width, max_pixels)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -45,7 +43,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     if not is_tiff(path):
         _, size, _ = _read_bytes(path)
         return size
-    with tiff.open_tiff(path) as file:
+    with open_tiff(path) as file:
         page = _only_page(path, file)
         return int(page.imagelength), int(page.imagewidth)
 
@@ -72,59 +70,38 @@ def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
     """
     if not is_tiff(path):
         return as_rgb(path, read_bitmap(path), max_value)
-    with tiff.open_tiff(path) as file:
+    with open_tiff(path) as file:
         page = _only_page(path, file)
-        tiff.check_colours(path, page)
-        if _for_libtiff(page):
-            image = imagecodecs.tiff_decode(Path(path).read_bytes())
-        else:
-            image = _decode(path, page)
-            if page.axes == "SYX":
-                image = np.moveaxis(image, 0, -1)
-    return as_rgb(path, image, max_value)
+        check_colours(path, page)
+        return as_rgb(path, _decode(path, page), max_value)
 
 
 def _only_page(path: str | Path, file: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The first level of a file that is one image, checked.
-
-    Raises:
-        InputError: The file is several images or a stack, or see ``tiff.check_page``.
-    """
-    tiff.check_no_stack(path, file)
-    images = tiff.images_of(file)
-    if len(images) > 1:
-        raise InputError(
-            path,
-            f"holds {len(images)} images, expected one",
-            "Save each as a file of its own",
-        )
-    tiff.check_page(path, images[0][0], MAX_PIXELS)
-    return images[0][0]
+    """The first level of a file that is one image, checked; see ``levels_of``."""
+    page = levels_of(path, file)[0]
+    check_page(path, page)
+    return page
 
 
 def _decode(path: str | Path, page: tifffile.TiffPage) -> np.ndarray:
-    """The pixels of a page, after checking the header of each part."""
+    """(H, W) or (H, W, channels), the pixels of a page."""
     file = page.parent.filehandle
-    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
-        if page.compression not in tiff.SELF_SIZED:
-            break
-        file.seek(offset)
-        tiff.check_part(path, page, file.read(count))
-    return page.asarray()
-
-
-def _for_libtiff(page: tifffile.TiffPage) -> bool:
-    """Whether libtiff reads a page twice as fast as tifffile does: LZW.
-
-    Only of the plain kind that people export, a file of its own.
-    """
-    return (
+    # libtiff reads LZW twice as fast as tifffile; only the plain kind that people
+    # export, a file of its own.
+    if (
         page.compression == tifffile.COMPRESSION.LZW
         and page.axes in ("YX", "YXS")
         and page.dtype in (np.uint8, np.uint16)
         and not page.is_tiled
         and len(page.parent.pages) == 1
-    )
+    ):
+        return imagecodecs.tiff_decode(Path(path).read_bytes())
+    if page.compression in SELF_SIZED:
+        for part in zip(page.dataoffsets, page.databytecounts, strict=True):
+            file.seek(part[0])
+            check_part(path, page, file.read(part[1]))
+    image = page.asarray()
+    return np.moveaxis(image, 0, -1) if page.axes == "SYX" else image
 
 
 def as_rgb(path: str | Path, image: np.ndarray, max_value: int = 65_535) -> np.ndarray:
@@ -218,7 +195,7 @@ def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
     if (jpeg and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
         data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]
     ):
-        raise InputError(path, "truncated", "Copy or download the file again")
+        raise InputError(path, "truncated", COPY_AGAIN)
     size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     return data, size, orientation
 
@@ -239,9 +216,8 @@ def read_labels(path: str | Path) -> np.ndarray:
     """
     if not is_tiff(path):
         return as_labels(path, read_bitmap(path))
-    with tiff.open_tiff(path) as file:
-        image = _decode(path, _only_page(path, file))
-    return as_labels(path, image)
+    with open_tiff(path) as file:
+        return as_labels(path, _decode(path, _only_page(path, file)))
 
 
 def as_labels(path: str | Path, image: np.ndarray) -> np.ndarray:

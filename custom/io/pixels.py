@@ -1,64 +1,112 @@
-"""Read rectangles of images, at any resolution."""
+"""Images of which rectangles are read, at any resolution."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from custom.errors import InputError
-from custom.io.image import as_rgb, check_size
+from custom.io.image import as_rgb
+from custom.io.tiff import check_size
 
 # Pixels that are read at once when an image is made smaller.
 _BAND_PIXELS = 1 << 25
 
 
-class Pixels(Protocol):
-    """An image that is read by rectangles, such as an open slide.
+class Pixels:
+    """An image of which rectangles are read; close it, or use ``with``.
+
+    Args:
+        source: The file, for error messages.
+        max_value: The value of a 16-bit image that becomes 255.
 
     Attributes:
         size: (H, W) in pixels.
-        sizes: (H, W) of each level of its pyramid, largest first; ``[size]`` without.
+        sizes: (H, W) of each level of the pyramid, largest first; ``[size]`` without.
+        mpp: The side of a pixel in micrometres; None if it is not known.
+        from_scanner: Whether the file is of a slide scanner.
+        notes: What the user should know about the file, in sentences.
     """
 
     size: tuple[int, int]
     sizes: list[tuple[int, int]]
+    mpp: float | None = None
+    from_scanner = False
+    notes: Sequence[str] = ()
+
+    def __init__(self, source: str | Path, max_value: int = 65_535) -> None:
+        self.source, self.max_value, self._highest = source, max_value, 0
+
+    def __enter__(self) -> Pixels:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, if there is one."""
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """(y2 - y1, x2 - x1, 3) uint8 RGB of rows y1 to y2 and columns x1 to x2."""
+        raise NotImplementedError
+
+    def _rgb(self, image: np.ndarray) -> np.ndarray:
+        if image.dtype == np.uint16:
+            self._highest = max(self._highest, int(image.max(initial=0)))
+        return as_rgb(self.source, image, self.max_value)
+
+    def dark_note(self) -> str:
+        """What is wrong if 16-bit pixels read so far fill under an eighth of the range.
+
+        Such an image is black: cameras of 12 bits write up to 4,095 of 65,535.
+        """
+        if not 0 < self._highest < self.max_value / 8:
+            return ""
+        return (
+            f"its largest value is {self._highest}, so that it is nearly black as an "
+            f"image of up to {self.max_value}; try --max-value "
+            f"{2 ** self._highest.bit_length() - 1}"
+        )
 
 
-class ArrayPixels:
+class ArrayPixels(Pixels):
     """An image in memory.
 
     Args:
         image: (H, W) or (H, W, 1 to 4), uint8 or uint16, RGB(A) or gray.
         max_value: The value of a 16-bit image that becomes 255.
+        source: Named in error messages.
 
     Raises:
         InputError: The image lacks pixels, or has another shape or type.
     """
 
-    def __init__(self, image: np.ndarray, max_value: int = 65_535) -> None:
-        image = np.asarray(image)
-        self._rgb = as_rgb("array", image, max_value)
-        self.size = self._rgb.shape[:2]
+    def __init__(
+        self, image: np.ndarray, max_value: int = 65_535, source: str | Path = "array"
+    ) -> None:
+        super().__init__(source, max_value)
+        self._image = self._rgb(np.asarray(image))
+        self.size = self._image.shape[:2]
         self.sizes = [self.size]
-        check_size("array", *self.size)
+        check_size(source, *self.size)
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """See :class:`Pixels`."""
-        return self._rgb[y1:y2, x1:x2]
+        return self._image[y1:y2, x1:x2]
 
 
-class PartPixels:
-    """A rectangle of an image.
+class PartPixels(Pixels):
+    """A rectangle of an image, with red and blue exchanged if asked for.
 
     Args:
         image: The image.
-        region: (x, y, width, height) in pixels.
+        region: (x, y, width, height) in pixels; None: all of it.
+        exchange: Whether to exchange red and blue.
         source: Named in error messages.
 
     Attributes:
@@ -68,8 +116,14 @@ class PartPixels:
         InputError: The region is empty or not in the image.
     """
 
-    def __init__(self, image: Pixels, region: Sequence[int], source: str) -> None:
-        x, y, width, height = map(int, region)
+    def __init__(
+        self,
+        image: Pixels,
+        region: Sequence[int] | None = None,
+        exchange: bool = False,
+        source: str = "image",
+    ) -> None:
+        x, y, width, height = map(int, region or (0, 0, *image.size[::-1]))
         if (
             min(x, y) < 0
             or min(width, height) < 1
@@ -81,31 +135,16 @@ class PartPixels:
                 f"image of {image.size[1]}x{image.size[0]}",
                 "A region is x,y,width,height in pixels",
             )
-        self._image = image
+        super().__init__(source)
+        self._image, self._exchange = image, exchange
         self.origin, self.size = (x, y), (height, width)
-        self.sizes = [self.size]
+        self.sizes = [self.size] if region else image.sizes
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """See :class:`Pixels`."""
         x, y = self.origin
-        return self._image.read(y + y1, x + x1, y + y2, x + x2)
-
-
-class SwappedPixels:
-    """An image with red and blue exchanged.
-
-    Args:
-        image: The image as it is stored.
-    """
-
-    def __init__(self, image: Pixels) -> None:
-        self._image = image
-        self.size, self.sizes = image.size, image.sizes
-
-    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """See :class:`Pixels`."""
-        stored = self._image.read(y1, x1, y2, x2, level)
-        return np.ascontiguousarray(stored[:, :, ::-1])
+        stored = self._image.read(y + y1, x + x1, y + y2, x + x2, level)
+        return np.ascontiguousarray(stored[:, :, ::-1]) if self._exchange else stored
 
 
 class Scaled(NamedTuple):
@@ -144,8 +183,8 @@ def read_scaled(
     fy, fx = image.size[0] / height, image.size[1] / width
     # Outwards to whole pixels of the level.
     top, left = int(y1 / fy), int(x1 / fx)
-    bottom = min(height, max(top + 1, -int(-y2 // fy)))
-    right = min(width, max(left + 1, -int(-x2 // fx)))
+    bottom = min(height, max(top + 1, math.ceil(y2 / fy)))
+    right = min(width, max(left + 1, math.ceil(x2 / fx)))
     pixels = image.read(top, left, bottom, right, level)
     size = (
         max(1, round((right - left) * fx * scale)),

@@ -1,32 +1,30 @@
-"""Images of any size and scanner, of which rectangles are read."""
+"""Open images of any size and scanner."""
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import tifffile
 
 from custom.errors import InputError
-from custom.io.image import as_rgb, read_bitmap
-from custom.io.pixels import Pixels
+from custom.io.image import read_bitmap
+from custom.io.pixels import ArrayPixels, Pixels
 from custom.io.tiff import (
+    COPY_AGAIN,
     MAX_SLIDE_PIXELS,
     MISSING,
-    PLAUSIBLE_MPP,
     check_colours,
-    check_no_stack,
     check_page,
     check_part,
-    images_of,
     is_tiff,
+    levels_of,
     open_tiff,
     stored_pixel_size,
+    usable_mpp,
 )
 
 #: Endings of scanners' files that OpenSlide reads; .svs and .tif are TIFF.
@@ -36,61 +34,9 @@ _CACHE_BYTES = 1 << 26
 _HAS_TABLES = (6, 7, 33007, 34892)  # JPEG
 
 
-class OpenImage(Pixels):
-    """An image file of which rectangles are read; close it, or use ``with``.
-
-    Attributes:
-        size: (H, W) in pixels.
-        sizes: (H, W) of each level of the pyramid, largest first; ``[size]`` without.
-        mpp: The side of a pixel in micrometres; None if the file does not say.
-        from_scanner: Whether the file is of a slide scanner.
-        notes: What is odd about the file, in sentences.
-    """
-
-    mpp: float | None = None
-    from_scanner = False
-
-    def __init__(self, path: str | Path, max_value: int) -> None:
-        self.path, self.max_value = Path(path), max_value
-        self.notes: list[str] = []
-        self._highest = 0
-
-    def __enter__(self) -> OpenImage:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-
-    def _rgb(self, image: np.ndarray) -> np.ndarray:
-        if image.dtype == np.uint16:
-            self._highest = max(self._highest, int(image.max(initial=0)))
-        return as_rgb(self.path, image, self.max_value)
-
-    def dark_note(self) -> str:
-        """What is wrong if 16-bit pixels read so far fill under an eighth of the range.
-
-        Such an image is black: cameras of 12 bits write up to 4,095 of 65,535.
-        """
-        if not 0 < self._highest < self.max_value / 8:
-            return ""
-        bits = 2 ** math.ceil(math.log2(self._highest + 1)) - 1
-        return (
-            f"its largest value is {self._highest}, so that it is nearly black as an "
-            f"image of up to {self.max_value}; try --max-value {bits}"
-        )
-
-
 def open_image(
     path: str | Path, max_value: int = 65_535, page: int | None = None
-) -> OpenImage:
+) -> Pixels:
     """Open an image of any format and size.
 
     TIFF (also Aperio's .svs and tiled pyramids) by tifffile, other scanners' formats by
@@ -107,13 +53,12 @@ def open_image(
     """
     path = Path(path)
     if path.suffix.lower() in SLIDE_SUFFIXES:
-        return SlideImage(path)
+        return SlidePixels(path)
     if not is_tiff(path):
-        return WholeImage(path, max_value)
-    vendor = _vendor(path)
-    if vendor in (None, "aperio", "generic-tiff"):
-        return TiffImage(path, max_value, page)
-    return SlideImage(path)
+        return ArrayPixels(read_bitmap(path), max_value, path)
+    if _vendor(path) in (None, "aperio", "generic-tiff"):
+        return TiffPixels(path, max_value, page)
+    return SlidePixels(path)
 
 
 def _vendor(path: Path) -> str | None:
@@ -126,21 +71,7 @@ def _vendor(path: Path) -> str | None:
         return None
 
 
-class WholeImage(OpenImage):
-    """An image that is decoded at once: PNG, JPEG, BMP, ..."""
-
-    def __init__(self, path: str | Path, max_value: int) -> None:
-        super().__init__(path, max_value)
-        self._whole = self._rgb(read_bitmap(path))
-        self.size = self._whole.shape[:2]
-        self.sizes = [self.size]
-
-    def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """See :class:`Pixels`."""
-        return self._whole[y1:y2, x1:x2].copy()
-
-
-class TiffImage(OpenImage):
+class TiffPixels(Pixels):
     """A TIFF, of which the strips or tiles are decoded that a rectangle touches.
 
     The last of them are kept, up to 64 MiB, so that a row of rectangles decodes each
@@ -153,15 +84,14 @@ class TiffImage(OpenImage):
         super().__init__(path, max_value)
         with ExitStack() as stack:
             self._file = stack.enter_context(open_tiff(path))
-            check_no_stack(path, self._file)
             self._pages = levels_of(path, self._file, number)
             for page in self._pages:
                 check_page(path, page, MAX_SLIDE_PIXELS)
                 check_colours(path, page)
-            self.mpp, problem = stored_pixel_size(self._file, number or 0)
+            self.mpp, problem = stored_pixel_size(self._pages[0])
             self.from_scanner = self._file.is_svs
             self._stack = stack.pop_all()
-        self.notes += [problem] if problem else []
+        self.notes = [problem] if problem else []
         self.sizes = [(int(p.imagelength), int(p.imagewidth)) for p in self._pages]
         self.size = self.sizes[0]
         self._cache: OrderedDict[tuple[int, int], tuple] = OrderedDict()
@@ -172,7 +102,7 @@ class TiffImage(OpenImage):
         self._stack.close()
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """(y2 - y1, x2 - x1, 3) uint8 RGB of a rectangle of a level.
+        """See :class:`Pixels`.
 
         Raises:
             InputError: The pixels cannot be decoded.
@@ -186,9 +116,9 @@ class TiffImage(OpenImage):
             raise
         except Exception as error:  # tifffile and codecs raise many types
             raise InputError(
-                self.path,
+                self.source,
                 f"rows {y1} to {y2}, columns {x1} to {x2} cannot be read ({error})",
-                "Copy or export the file again",
+                COPY_AGAIN,
             ) from None
         return self._rgb(image)
 
@@ -220,7 +150,7 @@ class TiffImage(OpenImage):
         page, file = self._pages[level], self._file.filehandle
         file.seek(page.dataoffsets[index])
         data = file.read(page.databytecounts[index])
-        check_part(self.path, page, data)
+        check_part(self.source, page, data)
         options = {}
         if page.compression in _HAS_TABLES:
             options = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
@@ -231,29 +161,6 @@ class TiffImage(OpenImage):
             _, (oldest, _) = self._cache.popitem(last=False)
             self._cached -= oldest.nbytes
         return self._cache[key]
-
-
-def levels_of(
-    path: str | Path, file: tifffile.TiffFile, number: int | None
-) -> list[tifffile.TiffPage]:
-    """The levels of one image of a TIFF; of a page that is not one, the page alone.
-
-    Raises:
-        InputError: The file is several images and no number is given.
-    """
-    images = images_of(file)
-    if number is None:
-        if len(images) > 1:
-            raise InputError(
-                path,
-                f"holds {len(images)} images, expected one",
-                "Save each as a file of its own",
-            )
-        return images[0]
-    for levels in images:
-        if levels[0].index == number:
-            return levels
-    return [file.pages[number]]
 
 
 def _touched(
@@ -269,36 +176,34 @@ def _touched(
                 yield (plane * down + row) * across + column
 
 
-class SlideImage(OpenImage):
+class SlidePixels(Pixels):
     """A scanner's file that OpenSlide reads; what was not scanned is white."""
 
     from_scanner = True
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, 255)
         from openslide import OpenSlide, OpenSlideError
 
+        super().__init__(path)
         self._error = OpenSlideError
-        if not self.path.exists():
+        if not Path(path).exists():
             raise InputError(path, *MISSING)
         try:
-            self._slide = OpenSlide(self.path)
+            self._slide = OpenSlide(path)
         except OpenSlideError as error:
             raise InputError(
-                path, f"not a readable slide ({error})", "Copy the file again"
+                path, f"not a readable slide ({error})", COPY_AGAIN
             ) from None
         # Scanners' levels can disagree by a few pixels, which does not matter here.
         self.sizes = [(h, w) for w, h in self._slide.level_dimensions]
         self.size = self.sizes[0]
         sides = [self._slide.properties.get(f"openslide.mpp-{a}") for a in "xy"]
-        try:
-            mpp = math.sqrt(float(sides[0]) * float(sides[1]))
-            low, high = PLAUSIBLE_MPP
-            self.mpp = mpp if low <= mpp <= high else None
-        except (TypeError, ValueError):
-            self.mpp = None
-        if self.mpp is None and any(sides):
-            self.notes.append(f"its pixel size of {sides[0]} µm is not possible")
+        if None not in sides:
+            try:
+                self.mpp, problem = usable_mpp(*map(float, sides))
+            except ValueError:
+                problem = f"its pixel size {sides[0]} is not a number"
+            self.notes = [problem] if problem else []
 
     def close(self) -> None:
         """Close the file."""
@@ -317,7 +222,7 @@ class SlideImage(OpenImage):
             part = self._slide.read_region(place, level, (x2 - x1, y2 - y1))
         except self._error as error:
             raise InputError(
-                self.path, f"it cannot be read ({error})", "Copy the file again"
+                self.source, f"it cannot be read ({error})", COPY_AGAIN
             ) from None
         rgba = np.asarray(part)
         rgb = np.ascontiguousarray(rgba[:, :, :3])

@@ -18,16 +18,21 @@ from custom.errors import InputError
 TIFF_SUFFIXES = (".tif", ".tiff")
 # Aperio's scanner files are TIFF: the slide, then a thumbnail, a label and a macro.
 _SLIDE_SUFFIX = ".svs"
+COPY_AGAIN = "Copy or download the file again"
 EXPORT_AGAIN = "Export the file again, or take it out of the data set"
 MISSING = "the file does not exist", "Check the data root and the name"
-# Strips and tiles beyond this many values are not decoded: a file of a few bytes can
-# declare more than any memory holds.
-_MAX_PART = 1 << 31
-# A width or height above this is a broken header: a whole slide has 2^17 or so.
+# Sizes are checked before pixels are decoded: a file of a few bytes can declare more
+# than any memory holds. This many are a square of 11,585 pixels.
+MAX_PIXELS = 1 << 27
+# Of an image that is read by rectangles; a whole slide has 2^34 or so.
 MAX_SLIDE_PIXELS = 1 << 40
+# Values in a strip or tile that is decoded at once.
+_MAX_PART = 1 << 31
 _MAX_PAGES = 100_000
 _JPEG = tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG
-_JPEG_2000 = (
+#: Compressions whose data name a size of their own, see :func:`check_part`.
+SELF_SIZED = (
+    *_JPEG,
     tifffile.COMPRESSION.JPEG2000,
     tifffile.COMPRESSION.APERIO_JP2000_YCBC,
     tifffile.COMPRESSION.JPEG_2000_LOSSY,
@@ -41,28 +46,18 @@ _KNOWN_COMPRESSIONS = (
     tifffile.COMPRESSION.DEFLATE,
     tifffile.COMPRESSION.PACKBITS,
     tifffile.COMPRESSION.ZSTD,
-    *_JPEG,
-    *_JPEG_2000,
+    *SELF_SIZED,
 )
-#: Compressions whose data name a size of their own, see :func:`check_part`.
-SELF_SIZED = (*_JPEG, *_JPEG_2000)
-_CODESTREAMS = ("JPEG", "JPEG2000")
 _MICROMETRES = {
-    "um": 1.0,
-    "µm": 1.0,  # micro sign
-    "μm": 1.0,  # Greek mu
-    "\\u00B5m": 1.0,  # as ImageJ writes it
-    "micron": 1.0,
-    "microns": 1.0,
+    **dict.fromkeys(("um", "µm", "μm", "\\u00B5m", "micron", "microns"), 1.0),
     "nm": 1e-3,
     "mm": 1e3,
     "cm": 1e4,
     "inch": 25_400.0,
 }
-_OF_UNIT_TAG = {2: 25_400.0, 3: 10_000.0}
-#: Sizes of a pixel in µm that a microscope can have, from a 100x oil lens to a 1x
-#: overview. A resolution tag beyond is that of a screen: 72 dpi would be 353 µm.
-PLAUSIBLE_MPP = 0.02, 20.0
+# Sizes of a pixel in µm that a microscope can have, from a 100x oil lens to a 1x
+# overview. A resolution tag beyond is that of a screen: 72 dpi would be 353 µm.
+_PLAUSIBLE_MPP = 0.02, 20.0
 # The sides of a pixel may differ by this share and still be one number.
 _TOLERANCE = 0.01
 
@@ -91,56 +86,25 @@ def open_tiff(path: str | Path) -> Iterator[tifffile.TiffFile]:
         raise InputError(path, f"not a readable TIFF ({error})", EXPORT_AGAIN) from None
 
 
-def page_numbers(path: str | Path) -> list[int]:
-    """The pages of a file that are images of their own.
-
-    Levels of a pyramid are not, nor are a slide's thumbnail, label and macro. A file
-    that cannot be read has one page, and the error when it is read.
-    """
-    if not is_tiff(path):
-        return [0]
-    try:
-        with open_tiff(path) as file:
-            check_no_stack(path, file)
-            return [levels[0].index for levels in images_of(file)] or [0]
-    except InputError:
-        return [0]
-
-
 def images_of(file: tifffile.TiffFile) -> list[list[tifffile.TiffPage]]:
-    """The images of a TIFF, each as its levels, largest first."""
+    """The images of a TIFF, each as the levels of its pyramid, largest first.
+
+    A level follows a larger page or lies in its SubIFDs. Reduced pages that are not
+    levels are left out, and so are a slide's thumbnail, label and macro.
+    """
     if len(file.pages) == 1 and not file.pages[0].subifds:
         return [[file.pages[0]]]
-    if file.is_svs or (file.is_scn and file.series):
-        return [_levels(file.series[0])]
     images: list[list[tifffile.TiffPage]] = []
     for page in file.pages[:_MAX_PAGES]:
         page = page.aspage() if isinstance(page, tifffile.TiffFrame) else page
-        smaller = bool(images) and _is_level(page, images[-1][-1])
-        if smaller:
-            images[-1].append(page)
-        elif not (images and page.is_reduced):  # a thumbnail
-            images.append([page, *(_sub_levels(page))])
-    return images
-
-
-def _sub_levels(page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
-    """The levels that a page holds in SubIFDs, as OME-TIFF does."""
-    levels = [page]
-    for sub in page.pages or ():
-        if _is_level(sub, levels[-1]):
-            levels.append(sub)
-    return levels[1:]
-
-
-def _levels(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:
-    """The levels of a pyramid that show the same as the first, each smaller."""
-    pages = [level.keyframe for level in series.levels]
-    levels = pages[:1]
-    for page in pages[1:]:
-        if _is_level(page, levels[-1]):
-            levels.append(page)
-    return levels
+        if file.is_svs and images and not page.is_tiled:
+            continue
+        for part in (page, *(page.pages or ())):
+            if images and _is_level(part, images[-1][-1]):
+                images[-1].append(part)
+            elif not (part.is_subifd or (images and part.is_reduced)):
+                images.append([part])
+    return images[:1] if file.is_svs else images
 
 
 def _is_level(page: tifffile.TiffPage, larger: tifffile.TiffPage) -> bool:
@@ -151,25 +115,53 @@ def _is_level(page: tifffile.TiffPage, larger: tifffile.TiffPage) -> bool:
     return factor >= 1.5 and abs(larger.imagewidth / factor - page.imagewidth) <= slack
 
 
+def levels_of(
+    path: str | Path, file: tifffile.TiffFile, number: int | None = None
+) -> list[tifffile.TiffPage]:
+    """The levels of one image of a TIFF, largest first.
+
+    Raises:
+        InputError: The file is a stack; it is several images and no number is given; or
+            the page of that number is not an image of its own.
+    """
+    check_no_stack(path, file)
+    images = images_of(file)
+    if number is None and len(images) > 1:
+        raise InputError(
+            path,
+            f"holds {len(images)} images, expected one",
+            "Save each as a file of its own",
+        )
+    for levels in images:
+        if number in (None, levels[0].index):
+            return levels
+    raise InputError(
+        path,
+        f"page {number} is not an image of its own",
+        f"Those are {', '.join(str(levels[0].index) for levels in images)}",
+    )
+
+
 def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
     """Refuse a TIFF whose pages are the planes or channels of one image.
 
     Raises:
         InputError: OME or ImageJ metadata name several, or a page is a volume.
     """
-    planes = channels = 1
-    samples = max(file.pages[0].samplesperpixel, 1)
+    first = file.pages[0]
+    planes, channels = [int(first.imagedepth)], [1]
     if file.is_ome:
-        images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        for image in images if isinstance(images, list) else [images]:
-            pixels = image["Pixels"]
-            planes = max(planes, int(pixels.get("SizeZ", 1)))
-            channels = max(channels, int(pixels.get("SizeC", 1)) // samples)
+        for image in _ome_images(file):
+            planes.append(int(image.get("SizeZ", 1)))
+            channels.append(int(image.get("SizeC", 1)))
     elif file.is_imagej and file.imagej_metadata:
-        planes = int(file.imagej_metadata.get("slices", 1))
-        channels = int(file.imagej_metadata.get("channels", 1)) // samples
-    planes = max(planes, int(file.pages[0].imagedepth))
-    for count, what in ((planes, "planes in depth"), (channels, "channels")):
+        planes.append(int(file.imagej_metadata.get("slices", 1)))
+        channels.append(int(file.imagej_metadata.get("channels", 1)))
+    samples = max(first.samplesperpixel, 1)
+    for count, what in (
+        (max(planes), "planes in depth"),
+        (max(channels) // samples, "channels"),
+    ):
         if count > 1:
             raise InputError(
                 path,
@@ -178,7 +170,15 @@ def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
             )
 
 
-def check_page(path: str | Path, page: tifffile.TiffPage, max_pixels: int) -> None:
+def _ome_images(file: tifffile.TiffFile) -> list[dict]:
+    """What OME's metadata say of the pixels of each image."""
+    images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
+    return [i["Pixels"] for i in (images if isinstance(images, list) else [images])]
+
+
+def check_page(
+    path: str | Path, page: tifffile.TiffPage, max_pixels: int = MAX_PIXELS
+) -> None:
     """Refuse a page of which parts are missing or that no memory would hold.
 
     Only the header is read.
@@ -192,9 +192,7 @@ def check_page(path: str | Path, page: tifffile.TiffPage, max_pixels: int) -> No
     needed = max((offset + count for offset, count in parts), default=0)
     if needed > size or not page.dataoffsets:
         raise InputError(
-            path,
-            f"truncated: {size} bytes of at least {needed}",
-            "Copy or download the file again",
+            path, f"truncated: {size} bytes of at least {needed}", COPY_AGAIN
         )
     if page.compression not in _KNOWN_COMPRESSIONS:
         raise InputError(
@@ -219,7 +217,9 @@ def check_page(path: str | Path, page: tifffile.TiffPage, max_pixels: int) -> No
         )
 
 
-def check_size(path: str | Path, height: int, width: int, max_pixels: int) -> None:
+def check_size(
+    path: str | Path, height: int, width: int, max_pixels: int = MAX_PIXELS
+) -> None:
     """Refuse an image without pixels or with more of them than a limit.
 
     Raises:
@@ -245,12 +245,10 @@ def check_part(path: str | Path, page: tifffile.TiffPage, data: bytes) -> None:
     """
     if page.compression not in SELF_SIZED:
         return
-    height, width = page.chunks[0], page.chunks[1]
-    if page.planarconfig == 2:
-        height, width = page.chunks[-3:-1]
+    height, width = page.chunks[-3:-1] if page.planarconfig == 2 else page.chunks[:2]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        with PIL.Image.open(io.BytesIO(data), formats=_CODESTREAMS) as image:
+        with PIL.Image.open(io.BytesIO(data), formats=("JPEG", "JPEG2000")) as image:
             declared = image.size[::-1]
     if declared[0] > height or declared[1] > width:
         raise InputError(
@@ -276,78 +274,52 @@ def check_colours(path: str | Path, page: tifffile.TiffPage) -> None:
         )
 
 
-def pixel_size(path: str | Path, page: int = 0) -> float | None:
-    """The side of a pixel in µm, see :func:`stored_pixel_size`; None if unknown."""
-    if not is_tiff(path):  # the resolution in a PNG or JPEG is that of a screen
-        return None
-    try:
-        with open_tiff(path) as file:
-            return stored_pixel_size(file, page)[0]
-    except InputError:  # the pixels say whether the file is bad
-        return None
-
-
-def stored_pixel_size(file: tifffile.TiffFile, number: int) -> tuple[float | None, str]:
+def stored_pixel_size(page: tifffile.TiffPage) -> tuple[float | None, str]:
     """The side of a pixel in µm, and what is wrong with a size that cannot be used.
 
     In this order: Aperio's ``MPP``, OME's ``PhysicalSizeX`` and ``Y``, ImageJ's unit
     with the resolution tags, and the resolution tags alone if they are in inches or
-    centimetres. The size of pixels that are not square is unknown.
+    centimetres.
 
     Args:
-        file: The TIFF.
-        number: Of the page.
+        page: The first level of an image.
 
     Returns:
-        None unless it lies in :data:`PLAUSIBLE_MPP`. The text is empty where the file
-        does not name a size at all.
+        None, and a text, if the size is not possible or the pixels are not square; the
+        text is empty where the file does not name a size at all.
     """
     try:
-        sides = _sides(file, number)
+        sides = _sides(page)
     except Exception:  # metadata are optional, and programs write anything
-        return None, "" if not _aperio_mpp(file) else "its MPP is not a number"
-    if sides is None:
-        return None, ""
-    x, y = sides
-    low, high = PLAUSIBLE_MPP
-    if not all(math.isfinite(side) and low <= side <= high for side in sides):
+        return None, "its MPP is not a number" if page.parent.is_svs else ""
+    return (None, "") if sides is None else usable_mpp(*sides)
+
+
+def usable_mpp(x: float, y: float) -> tuple[float | None, str]:
+    """A pixel's side in µm if it is possible, else what is wrong with it."""
+    low, high = _PLAUSIBLE_MPP
+    if not all(low <= side <= high for side in (x, y)):  # also not a number
         return None, f"its pixel size of {x:g} x {y:g} µm is not possible"
     if abs(x / y - 1) > _TOLERANCE:
         return None, f"its pixels of {x:g} x {y:g} µm are not square"
     return math.sqrt(x * y), ""
 
 
-def _aperio_mpp(file: tifffile.TiffFile) -> str | None:
-    if not file.is_svs:
-        return None
-    match = re.search(r"\bMPP\s*=\s*([^|]*)", file.pages[0].description)
-    return match and match[1].strip()
-
-
-def _sides(file: tifffile.TiffFile, number: int) -> tuple[float, float] | None:
-    page = file.pages[number]
+def _sides(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    file = page.parent
     if file.is_svs:
-        if (text := _aperio_mpp(file)) is None:
-            return None
-        first = file.pages[0]
-        # The number is that of the first page; of the label it is not.
-        if number and not (page.is_tiled and _is_level(page, first)):
-            return None
-        return (float(text) * first.imagewidth / page.imagewidth,) * 2
+        text = re.search(r"\bMPP\s*=\s*([^|]*)", file.pages[0].description)
+        return (float(text[1]),) * 2 if text else None
     if file.is_ome:
-        images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        images = images if isinstance(images, list) else [images]
-        pixels = images[number if len(images) > number else 0]["Pixels"]
+        images = _ome_images(file)
+        pixels = images[page.index if len(images) > page.index else 0]
         x, y = (
             float(pixels[f"PhysicalSize{axis}"])
             * _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
             for axis in "XY"
         )
         return x, y
-    counts = [page.tags[name].value for name in ("XResolution", "YResolution")]
-    x, y = (denominator / numerator for numerator, denominator in counts)
-    if file.is_imagej and (unit := (file.imagej_metadata or {}).get("unit")):
-        return x * _MICROMETRES[unit], y * _MICROMETRES[unit]
-    scale = _OF_UNIT_TAG[int(page.tags["ResolutionUnit"].value)]
-    low, high = PLAUSIBLE_MPP
-    return (x * scale, y * scale) if low <= x * scale <= high else None
+    unit = (file.imagej_metadata or {}).get("unit")
+    scale = _MICROMETRES[unit or {2: "inch", 3: "cm"}[int(page.resolutionunit)]]
+    x, y = (scale / count for count in page.get_resolution())
+    return (x, y) if unit or _PLAUSIBLE_MPP[0] <= x <= _PLAUSIBLE_MPP[1] else None

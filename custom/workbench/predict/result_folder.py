@@ -13,8 +13,8 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.io.atomic import remove_parts, write_atomically
-from custom.io.image_inputs import ImageInput
 from custom.io.json_file import read_json, write_json
+from custom.workbench.predict.inputs import ImageInput
 from custom.workbench.predict.outputs import files_of
 
 SETTINGS = "predict.json"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from custom.errors import InputError
 from custom.io.names import IMAGE_SUFFIXES, files_below, image_name
 from custom.io.slide import SLIDE_SUFFIXES
-from custom.io.tiff import page_numbers
+from custom.io.tiff import check_no_stack, images_of, is_tiff, open_tiff
 
 SUFFIXES = (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
 
@@ -60,7 +60,7 @@ def find_images(
             full = path.resolve()
             if leave_out is not None and leave_out in full.parents:
                 continue
-            pages = page_numbers(path)
+            pages = _pages(path)
             for page in pages:
                 suffix = f"_page{page + 1}" if len(pages) > 1 else ""
                 image = ImageInput(path, page, name.as_posix() + suffix)
@@ -72,6 +72,18 @@ def find_images(
             f"Give files, or folders with {', '.join(SUFFIXES)}",
         )
     return _unique(list(images.values()))
+
+
+def _pages(path: Path) -> list[int]:
+    """The pages of a file that are images; of one that cannot be read the first."""
+    if not is_tiff(path):
+        return [0]
+    try:
+        with open_tiff(path) as file:
+            check_no_stack(path, file)
+            return [levels[0].index for levels in images_of(file)] or [0]
+    except InputError:  # raised again when it is read
+        return [0]
 
 
 def _unique(images: list[ImageInput]) -> list[ImageInput]:

@@ -8,8 +8,8 @@ import tifffile
 
 from custom.errors import InputError
 from custom.io.image import read_image
-from custom.io.image_inputs import find_images
 from custom.io.slide import open_image
+from custom.workbench.predict.inputs import find_images
 
 
 def tif(path, image=None, **options):
