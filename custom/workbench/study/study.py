@@ -234,11 +234,14 @@ class Study:
         split = Path(cfg.work_dir, "split.json")
         split.parent.mkdir(parents=True, exist_ok=True)
         self.splits()[run.fold].save(split)
-        for loader in (cfg.train_dataloader, cfg.val_dataloader):
-            loader.dataset.split = str(split)
         if row.of is not None:
             merge(cfg, self.rows[row.of].options)
         merge(cfg, row.options)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            dataset = loader.dataset
+            while "dataset" in dataset:  # inside wrappers
+                dataset = dataset.dataset
+            dataset.split = str(split)
         if row.of is None:
             cfg.train_cfg[self._unit] = steps or self.steps_of(row)
         # One checkpoint, at the end: nothing is validated before.
