@@ -178,7 +178,11 @@ class Study:
         return max(1, round(self.steps / ratio))
 
     def splits(self) -> list[Split]:
-        """The folds: a patient, or what looks like one slide, is in one of them."""
+        """The folds: a patient, or what looks like one slide, is in one of them.
+
+        A single fold trains on all images of the training data and tests on all of the
+        validation data, which is to be another folder then.
+        """
         path = self.path.with_suffix(".folds.json")
         if not path.exists():
             write_json(self._make_folds(), path, indent=1)
@@ -203,8 +207,11 @@ class Study:
     def _make_folds(self) -> dict:
         """For each fold its validation images with their groups."""
         init_default_scope("mmdet")
-        settings = {**self.cfg.train_dataloader.dataset, "split": "all", "pipeline": []}
-        dataset = DATASETS.build(settings)
+        loader = (
+            self.cfg.val_dataloader if self.folds == 1 else self.cfg.train_dataloader
+        )
+        whole = {"split": "all", "subset": "train", "test_mode": False, "pipeline": []}
+        dataset = DATASETS.build({**loader.dataset, **whole})
         entries = [dataset.get_data_info(i) for i in range(len(dataset))]
         paths = {entry["name"]: entry["img_path"] for entry in entries}
         try:
@@ -213,6 +220,8 @@ class Study:
             group_of = stain_clusters(paths)
         classes_of = {e["name"]: dataset.get_cat_ids(i) for i, e in enumerate(entries)}
         classes_of = {k: [str(c) for c in set(v)] for k, v in classes_of.items()}
+        if self.folds == 1:
+            return {"folds": [group_of]}
         source = dataset.data_prefix["img"]
         folds = [
             make_split(f"grouped-kfold_{self.folds}-{i}", classes_of, source, group_of)
@@ -242,6 +251,8 @@ class Study:
             while "dataset" in dataset:  # inside wrappers
                 dataset = dataset.dataset
             dataset.split = str(split)
+            if self.folds == 1 and dataset.subset == "train":
+                dataset.split = "all"
         if row.of is None:
             cfg.train_cfg[self._unit] = steps or self.steps_of(row)
         # One checkpoint, at the end: nothing is validated before.

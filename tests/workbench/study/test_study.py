@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from mmdet.registry import DATASETS
 
 from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.workbench.study.study import Run, Study, append_line, read_lines
+from custom.workbench.synthetic import write_dataset
 
 STUDY = """
 _base_ = '{repo}/configs/demo/maskrcnn_r18-slim.py'
-study = dict(folds=2, seeds=[1, 2], rows=[{rows}])
+{more}
+study = dict(folds={folds}, seeds=[1, 2], rows=[{rows}])
 """
 
 
@@ -20,9 +23,9 @@ def study(repo, tmp_path, tiny_root, monkeypatch):
     monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
     monkeypatch.chdir(tmp_path)
 
-    def load(rows: str) -> Study:
+    def load(rows: str, folds: int = 2, more: str = "") -> Study:
         path = tmp_path / "some.py"
-        path.write_text(STUDY.format(repo=repo, rows=rows))
+        path.write_text(STUDY.format(repo=repo, rows=rows, folds=folds, more=more))
         return Study.load(path)
 
     return load
@@ -81,6 +84,31 @@ def test_the_config_of_a_run_has_its_fold_seed_and_options(study):
     path = cfg.train_dataloader.dataset.split
     assert Split.load(path).val == loaded.splits()[1].val
     assert cfg.test_dataloader.dataset.split == path
+
+
+def test_a_run_has_its_fold_inside_of_a_wrapped_data_set(study):
+    wrapped = "dict(type='RepeatDataset', dataset=_base_.train_dataloader.dataset)"
+    loaded = study(
+        f"dict(name='a', cost=1, options={{'train_dataloader.dataset': {wrapped}}})"
+    )
+    cfg = loaded.config(Run("a", 1, 1))
+    path = cfg.train_dataloader.dataset.dataset.split
+    assert Split.load(path).val == loaded.splits()[1].val
+
+
+def test_one_fold_trains_on_all_images_and_tests_on_those_of_another_folder(
+    study, tmp_path
+):
+    write_dataset(tmp_path / "unseen", n_train=5, n_test=1, size=96)
+    loaded = study("", 1, "val_dataloader = dict(dataset=dict(data_root='unseen'))")
+    cfg = loaded.config(Run("baseline", 0, 1))
+    cfg.merge_from_dict({"train_dataloader.dataset.pipeline": []})
+    train, test = (
+        DATASETS.build(loader.dataset)
+        for loader in (cfg.train_dataloader, cfg.test_dataloader)
+    )
+    assert len(train) == 6
+    assert len(test) == len(loaded.groups()) == 5
 
 
 def test_every_image_is_validated_once_and_a_group_lies_in_one_fold(study):
