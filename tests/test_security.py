@@ -182,6 +182,14 @@ def test_a_run_whose_last_checkpoint_is_evil(
     assert not marker.exists()
 
 
+def test_environment_variables_are_not_code(marker, repo, run_tool, monkeypatch):
+    code = f"x' + str(__import__('os').system('touch {marker}')) + '"
+    monkeypatch.setenv("CELL_DATA_ROOT", code)
+    with pytest.raises(SystemExit, match="quote"):
+        run_tool("tools/train.py", repo / DEMO)
+    assert not marker.exists()
+
+
 # --- arrays and archives that are a program, a bomb or a way out ---
 
 

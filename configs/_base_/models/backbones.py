@@ -11,8 +11,12 @@ convnextv2_b = dict(
         checkpoint='https://mmassets.onedl.ai/mmclassification/v0/convnext-v2/'
         'convnext-v2-base_fcmae-pre_3rdparty_in1k_20230104-00a70fa4.pth'))
 convnextv2_b_channels = [128, 256, 512, 1024]
-# The learning rate falls from the last layers to the first, as in ConvNeXt's own
-# detectors; MMDetection's constructor also leaves norms and biases without decay.
+# The learning rate falls from the last layers to the first; norms and biases have no
+# decay. Rates and numbers of layers are those of ConvNeXt's detectors on COCO, V1 for
+# lack of published ones of V2: github.com/facebookresearch/ConvNeXt, object_detection/
+# configs/convnext/cascade_mask_rcnn_convnext_base_..._in1k.py (also for drop path .7)
+# and mask_rcnn_convnext_tiny_..._in1k.py (drop path .4). Drop path .1 is that of V2-B's
+# fine-tuning on ImageNet (TRAINING.md of ConvNeXt-V2).
 convnextv2_b_decay = dict(
     constructor='LearningRateDecayOptimizerConstructor',
     paramwise_cfg=dict(
@@ -30,4 +34,4 @@ convnext_t_channels = [96, 192, 384, 768]
 convnext_t_decay = dict(
     constructor='LearningRateDecayOptimizerConstructor',
     paramwise_cfg=dict(
-        _delete_=True, decay_rate=0.7, decay_type='layer_wise', num_layers=6))
+        _delete_=True, decay_rate=0.95, decay_type='layer_wise', num_layers=6))
