@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from custom.datasets.stain import stain_clusters
 from custom.errors import InputError
 from custom.io.json_file import read_json, write_json
 from custom.io.names import TCGA_PATIENT
@@ -159,8 +158,12 @@ def make_split(
                 name, f"fold {chosen} of {folds} does not exist", "Count from 0"
             )
         shares = [1 / folds] * folds
+    unit_of: Mapping[str, str]
     if rule == "stain":
-        kind, unit_of = "stain clusters", stain_clusters(image_of)
+        # Images are read and clustered: no other rule needs it.
+        from custom.datasets.stain import stain_clusters
+
+        kind, unit_of = "stain clusters", stain_clusters(image_of or {})
     elif rule.startswith("grouped"):
         kind, unit_of = "patients", patient_of or patients_from_names(names, source)
     else:
@@ -279,7 +282,7 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
             "--patients, and its split file to the config; where nobody knows the "
             "patients, choose a split by stain, such as stain_80-20",
         )
-    return {name: match[0] for name, match in matches.items()}
+    return {name: match[0] for name, match in matches.items() if match}
 
 
 def patients_from_csv(path: str | Path, names: Sequence[str]) -> dict[str, str]:

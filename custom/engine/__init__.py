@@ -14,7 +14,7 @@ from custom.engine.record import RunRecordHook
 from custom.engine.resume import AtomicCheckpointHook, PreemptionHook
 from custom.engine.runner import CellRunner, ResumableEpochLoop
 from custom.engine.validation_loss import ValidationLossHook
-from custom.engine.visualizer import CellVisualizer, draw_contours
+from custom.engine.visualizer import CellVisualizer
 
 __all__ = [
     "AtomicCheckpointHook",
@@ -31,6 +31,5 @@ __all__ = [
     "RunRecordHook",
     "ScheduleCheckHook",
     "ValidationLossHook",
-    "draw_contours",
     "explain_out_of_memory",
 ]

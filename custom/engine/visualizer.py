@@ -7,7 +7,7 @@ from mmdet.registry import VISUALIZERS
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.structures import InstanceData
 
-from custom.inference.overlay import draw_contours
+from custom.structures.contours import draw_contours
 
 
 @VISUALIZERS.register_module()

@@ -14,6 +14,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from custom.io.pixels import overview
+from custom.structures.contours import draw_contours
 
 if TYPE_CHECKING:
     from custom.inference.segmentation import Segmentation
@@ -26,28 +27,6 @@ _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _BAR_SHARE = 0.25
 _SMALLEST = 160
 _THICKNESS = 2
-
-
-def draw_contours(
-    image: np.ndarray, masks, labels, palette, thickness: int = 1
-) -> np.ndarray:
-    """Draw each mask's outline.
-
-    Args:
-        image: (H, W, 3) uint8 RGB; it is not changed.
-        masks: Masks of N instances with ``patches()``.
-        labels: (N,) class of each instance.
-        palette: RGB colour of each class.
-        thickness: Of the line, in pixels.
-    """
-    drawn = np.ascontiguousarray(image.copy())
-    for (y, x, patch), label in zip(masks.patches(), labels, strict=True):
-        contours, _ = cv2.findContours(
-            patch.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-        )
-        color = tuple(int(c) for c in palette[int(label)])
-        cv2.drawContours(drawn, contours, -1, color, thickness, offset=(x, y))
-    return drawn
 
 
 def draw_overlay(segmentation: Segmentation, max_side: int = MAX_SIDE) -> np.ndarray:

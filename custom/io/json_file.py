@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from custom.errors import InputError
 from custom.io.atomic import write_atomically
@@ -15,7 +16,7 @@ _REMEDY = "Export it again"
 
 def read_json(
     path: str | Path, remedy: str = _REMEDY, max_bytes: int = MAX_BYTES
-) -> object:
+) -> Any:
     """The value in a JSON file.
 
     Args:
@@ -41,7 +42,7 @@ def read_json(
     return parse_json(data, path, remedy)
 
 
-def parse_json(data: bytes, source: str | Path, remedy: str = _REMEDY) -> object:
+def parse_json(data: bytes, source: str | Path, remedy: str = _REMEDY) -> Any:
     """The value of JSON text.
 
     Args:

@@ -9,8 +9,9 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
-from custom.engine import CellVisualizer, draw_contours
+from custom.engine import CellVisualizer
 from custom.structures import LabelMasks, RoIMasks
+from custom.structures.contours import draw_contours
 
 PALETTE = [(255, 0, 0), (0, 255, 0)]
 META = {"classes": ("class1", "class2"), "palette": PALETTE}

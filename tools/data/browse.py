@@ -25,12 +25,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import trange
 
-from custom.engine import draw_contours
 from custom.errors import InputError, run_tool
 from custom.io.atomic import write_atomically
 from custom.io.colours import class_palette
 from custom.io.names import image_name
 from custom.structures.box_masks import BoxMasks
+from custom.structures.contours import draw_contours
 
 
 def draw(sample: dict, palette: list) -> np.ndarray:
