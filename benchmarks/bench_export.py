@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
-from common import ROOT, THREADS, Case, run_cases
+from common import ROOT, Case, run_cases
 
 # isort: split
 import numpy as np
@@ -64,7 +64,7 @@ def _cases(name: str, folder: Path) -> list[Case]:
 
     def make():
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
+        options.intra_op_num_threads = 1
         session = onnxruntime.InferenceSession(
             onnx, options, providers=["CPUExecutionProvider"]
         )

@@ -1,26 +1,37 @@
-"""One training step on dense crops: stock masks and assigner against ours.
+r"""One training step on dense crops: MMDetection's masks and assigner against ours.
 
-Forward and backward of the R50 baseline and the slim R18 on real cells tiled up to 50,
-200, 400 and 800 in one crop. Stock: FCNMaskHead, MaxIoUAssigner, bitmaps or polygons.
+Forward and backward of one crop of real cells, tiled up, each in a process of its own.
+Printed are processor seconds, the peak of resident memory with model and input, and the
+share that is not the network: preparing, proposals, assignment, sampling, targets and
+losses. The network is the forward of backbone, neck, heads and RoI extractors, and the
+whole backward; it grows with the RoIs of the mask head, at most 128, which few cells do
+not fill while the weights are random. Bitmaps are MMDetection's default; polygons lose
+holes. The losses of a number of cells agree, but for the rounding of target pixels.
 
 Example::
 
     python benchmarks/bench_step.py --root data/hw3
+    python benchmarks/bench_step.py --config configs/demo/maskrcnn_r18-slim.py \
+        --side 512 --cells 50 300
 """
 
 from __future__ import annotations
 
-from common import ROOT, Case, parse_root, run_cases
+from common import ROOT, SAMPLES, peak_of, resident_mb
 
 # isort: split
-from functools import partial
+import argparse
+import json
+import multiprocessing
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
-from bench_loading import outline
+from bench_targets import as_polygons
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -29,45 +40,38 @@ from samples import entries, load_masks
 import custom.models  # noqa: F401 (registers)
 from custom.structures import LabelMasks
 
-CONFIGS = {
-    "R50": ("cell/maskrcnn_r50.py", 1024),
-    "slim R18": ("demo/maskrcnn_r18-slim.py", 512),
+KINDS = ("bitmaps", "polygons", "here")
+STOCK = {
+    "RoIFCNMaskHead": "FCNMaskHead",
+    "SparseMaxIoUAssigner": "MaxIoUAssigner",
+    "Fp32RoIExtractor": "SingleRoIExtractor",
 }
-COUNTS = (50, 200, 400, 800)
 
 
-def tiled_cells(root, count: int, side: int) -> LabelMasks:
-    """The densest region's cells, repeated over a crop, as many as asked for."""
-    entry = max(entries(root), key=lambda e: sum(e["counts"]))
+def tiled_cells(root: Path, count: int, side: int) -> LabelMasks:
+    """``count`` cells of the densest region, repeated over a crop."""
+    entry = max(
+        (e for e in entries(root) if sum(e["counts"]) > 100),
+        key=lambda e: sum(e["counts"]) / e["height"] / e["width"],
+    )
     masks = load_masks(entry).renumber()
-    plane = masks.planes[0]
-    plane = plane[: min(side, plane.shape[0]), : min(side, plane.shape[1])]
-    ways = [-(-side // length) for length in plane.shape]
-    tiles = [
-        [np.where(plane, plane + (i * ways[1] + j) * (len(masks) + 1), 0)]
-        for i in range(ways[0])
-        for j in range(ways[1])
-    ]
-    rows = [
-        np.hstack([tile[0] for tile in tiles[i * ways[1] : (i + 1) * ways[1]]])
-        for i in range(ways[0])
-    ]
-    image = np.vstack(rows)[:side, :side]
-    masks = LabelMasks.from_label_images([image])[0]
+    ways = [-(-side // length) for length in masks.planes[0].shape]
+    number = np.arange(np.prod(ways)).reshape(ways)
+    first = np.kron(number, np.ones_like(masks.planes[0])) * len(masks)
+    plane = np.tile(masks.planes[0], ways)
+    plane = np.where(plane, plane + first, 0)[:side, :side]
+    masks = LabelMasks.from_label_images([plane])[0]
+    if len(masks) < count:
+        raise SystemExit(f"{side}² holds {len(masks)} cells, not {count}")
     chosen = np.random.default_rng(0).permutation(len(masks))[:count]
     return masks[np.sort(chosen)]
 
 
 def stock_parts(node):
     """Replace this project's parts of a model by those of MMDetection."""
-    names = {
-        "RoIFCNMaskHead": "FCNMaskHead",
-        "SparseMaxIoUAssigner": "MaxIoUAssigner",
-        "Fp32RoIExtractor": "SingleRoIExtractor",
-    }
     if isinstance(node, dict):
         for key, value in node.items():
-            node[key] = names.get(value, value) if key == "type" else stock_parts(value)
+            node[key] = STOCK.get(value, value) if key == "type" else stock_parts(value)
     elif isinstance(node, list):
         return [stock_parts(item) for item in node]
     return node
@@ -76,79 +80,103 @@ def stock_parts(node):
 def build(path: str, stock: bool) -> torch.nn.Module:
     """A model with random weights, in training mode."""
     init_default_scope("mmdet")
-    config = Config.fromfile(ROOT / "configs" / path).model
+    config = Config.fromfile(path).model
     config.backbone.init_cfg = None
     torch.manual_seed(0)
     return MODELS.build(stock_parts(config) if stock else config).train()
 
 
-def sample(masks, boxes, side: int) -> dict:
+def sample(masks: LabelMasks, kind: str) -> dict:
     """One image of noise with its instances."""
+    side, boxes = masks.height, torch.from_numpy(masks.boxes())
+    if kind == "bitmaps":
+        masks = BitmapMasks(masks.to_ndarray(), side, side)
+    elif kind == "polygons":
+        masks = as_polygons(masks)
     meta = {"img_shape": (side, side), "ori_shape": (side, side)}
     item = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
-    labels = torch.arange(len(boxes)) % 4
     item.gt_instances = InstanceData(
-        bboxes=torch.from_numpy(boxes), labels=labels, masks=masks
+        bboxes=boxes, labels=torch.arange(len(boxes)) % 4, masks=masks
     )
-    item.ignored_instances = InstanceData(
-        bboxes=torch.zeros(0, 4), labels=labels[:0], masks=masks[:0]
-    )
+    item.ignored_instances = item.gt_instances[:0]
     image = torch.randint(0, 255, (3, side, side), dtype=torch.uint8)
     return {"inputs": [image], "data_samples": [item]}
 
 
-def step(model: torch.nn.Module, batch: dict) -> dict:
-    """Losses of one image and their gradients."""
+class NetworkTime:
+    """Processor seconds that a detector spends in the layers of its forward.
+
+    Attributes:
+        seconds: Their sum.
+        output: What the layers called last, the mask head's, gave.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.seconds = 0.0
+        heads = [model.roi_head.bbox_head, model.roi_head.mask_head]
+        heads += [model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor]
+        for module in (model.backbone, model.neck, model.rpn_head, *heads):
+            module.register_forward_pre_hook(self._start)
+            module.register_forward_hook(self._stop)
+
+    def _start(self, *_) -> None:
+        self._since = time.process_time()
+
+    def _stop(self, module, inputs, output) -> None:
+        self.seconds += time.process_time() - self._since
+        self.output = output
+
+
+def measure(path: str, root: Path, kind: str, count: int, side: int) -> dict:
+    """One row."""
+    torch.set_num_threads(1)
+    start = resident_mb()
+    model = build(path, stock=kind != "here")
+    batch = sample(tiled_cells(root, count, side), kind)
+    small = sample(tiled_cells(root, 1, 128), kind)
+    model.parse_losses(model(**model.data_preprocessor(small, True), mode="loss"))
+    network = NetworkTime(model)
     torch.manual_seed(0)
-    data = model.data_preprocessor(batch, True)
-    loss, log = model.parse_losses(model(**data, mode="loss"))
-    model.zero_grad()
-    loss.backward()
-    return {key: value.item() for key, value in log.items()}
+    with peak_of(start) as peak:
+        clock = [time.process_time()]
+        data = model.data_preprocessor(batch, True)
+        loss, _ = model.parse_losses(model(**data, mode="loss"))
+        clock.append(time.process_time())
+        loss.backward()
+        clock.append(time.process_time())
+    rest = clock[1] - clock[0] - network.seconds
+    return {
+        "cells": count,
+        "masks": kind,
+        "mask_rois": len(network.output),
+        "step_s": round(clock[2] - clock[0], 2),
+        "not_network_s": round(rest, 3),
+        "not_network_percent": round(100 * rest / (clock[2] - clock[0]), 1),
+        "peak_mb": round(peak.mb),
+        "loss": round(loss.item(), 4),
+    }
 
 
-def cases(root) -> list[Case]:
-    """Both models, each number of cells, against bitmaps and polygons."""
-    rows = []
-    for name, (path, side) in CONFIGS.items():
-        for count in COUNTS:
-
-            def make(path=path, side=side, count=count):
-                masks = tiled_cells(root, count, side)
-                frames = {
-                    "bitmaps": BitmapMasks(masks.to_ndarray(), side, side),
-                    "polygons": PolygonMasks(
-                        [[np.array(p) for p in outline(m)] for m in masks.patches()],
-                        side,
-                        side,
-                    ),
-                    "labels": masks,
-                }
-                return {
-                    "stock": build(path, stock=True),
-                    "ours": build(path, stock=False),
-                    **{k: sample(m, masks.boxes(), side) for k, m in frames.items()},
-                }
-
-            def run(data, model: str, masks: str) -> dict:
-                return step(data[model], data[masks])
-
-            for kind in ("bitmaps", "polygons"):
-                default = " (its default)" if kind == "bitmaps" else ""
-                rows.append(
-                    Case(
-                        f"training step, {name}, {side}², {count} cells",
-                        make,
-                        partial(run, model="stock", masks=kind),
-                        partial(run, model="ours", masks="labels"),
-                        count,
-                        against=f"MMDetection {kind}{default}",
-                        repeats=3,
-                        same=lambda a, b: a == b,
-                    )
+def main() -> None:
+    """Measure all cases and print a JSON line for each."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path, default=SAMPLES)
+    parser.add_argument(
+        "--config", default=str(ROOT / "configs" / "cell" / "maskrcnn_r50.py")
+    )
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--cells", type=int, nargs="+", default=[50, 200, 400, 800])
+    args = parser.parse_args()
+    for count in args.cells:
+        for kind in KINDS:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                row = pool.apply(
+                    measure, (args.config, args.root, kind, count, args.side)
                 )
-    return rows
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":
-    run_cases(cases(parse_root(__doc__)))
+    main()

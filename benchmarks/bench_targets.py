@@ -17,14 +17,22 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks, mask_target
 from mmengine.config import ConfigDict
 from samples import entries, load_masks
 
+from custom.structures import LabelMasks
+
 SIDE, PROPOSALS = 1024, 128
 
 
-def crop_1024(entry: dict):
+def crop_1024(entry: dict) -> LabelMasks:
     """The masks in the top left 1024² of an image, padded to that size."""
     masks = load_masks(entry)
     masks = masks.crop(np.array([0, 0, SIDE, SIDE])).pad((SIDE, SIDE))
     return masks[masks.areas > 0]
+
+
+def as_polygons(masks: LabelMasks) -> PolygonMasks:
+    """The outlines of masks."""
+    shapes = [[np.array(part) for part in outline(p)] for p in masks.patches()]
+    return PolygonMasks(shapes, masks.height, masks.width)
 
 
 def cases(root) -> list[Case]:
@@ -51,14 +59,7 @@ def cases(root) -> list[Case]:
                 "inds": torch.from_numpy(inds),
                 "labels": masks,
                 "bitmaps": BitmapMasks(masks.to_ndarray(), SIDE, SIDE),
-                "polygons": PolygonMasks(
-                    [
-                        [np.array(part) for part in outline(patch)]
-                        for patch in masks.patches()
-                    ],
-                    SIDE,
-                    SIDE,
-                ),
+                "polygons": as_polygons(masks),
             }
 
         def stock(data, kind="bitmaps"):

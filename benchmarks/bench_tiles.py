@@ -17,7 +17,7 @@ column of its own. `right` is the share of the drawn cells that came out once an
 
 from __future__ import annotations
 
-from common import peak_of  # first: it sets up OpenMP
+from common import peak_of
 
 # isort: split
 import argparse

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from common import THREADS  # noqa: F401  one thread
+import common  # noqa: F401  one thread
 from mmengine.config import Config
 
 from custom.workbench.study.runs import Stepper

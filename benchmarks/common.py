@@ -1,10 +1,11 @@
 """How the benchmarks measure: medians in one process, peak memory in another.
 
-Time: the two sides take turns in one process on the same input, so that a slow moment
-of the machine meets both; the value is the median. Memory: each side runs once in a
-process of its own that has made the input and run a small one before; the value is
-the peak resident memory above what was there at the start (Linux: VmHWM, reset through
-/proc/self/clear_refs).
+Time: the two sides take turns in one process of one thread on the same input, so that
+a slow moment of the machine meets both; the value is the median of the processor time,
+which other programs on the machine disturb less than the time on the clock. Memory:
+each side runs once in a process of its own that has made the input and run a small one
+before; the value is the peak resident memory above what was there at the start (Linux:
+VmHWM, reset through /proc/self/clear_refs).
 """
 
 from __future__ import annotations
@@ -19,13 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tools/train.py does
 import torch
 from tqdm import tqdm
 
-# A forked process cannot use the threads of its parent, and OpenMP then waits for
-# them for ever: this process has one thread until all memory is measured.
-THREADS = torch.get_num_threads()
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +72,8 @@ def parse_root(description: str) -> Path | None:
     return root if (root / "train").is_dir() else None
 
 
-def _status(key: str) -> float:
+def resident_mb(key: str = "VmRSS") -> float:
+    """Resident memory of this process, MiB; its peak with "VmHWM"."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) / 1024
@@ -83,29 +81,35 @@ def _status(key: str) -> float:
 
 
 class peak_of:
-    """``with``: the peak of resident memory above what was there before, MiB, as mb."""
+    """``with``: the peak of resident memory above what was there before, MiB, as mb.
+
+    Args:
+        start: Above this instead, MiB.
+    """
 
     mb = 0.0
 
+    def __init__(self, start: float | None = None) -> None:
+        self._start = start
+
     def __enter__(self) -> peak_of:
         Path("/proc/self/clear_refs").write_text("5")
-        self._before = _status("VmRSS")
+        if self._start is None:
+            self._start = resident_mb()
         return self
 
     def __exit__(self, *exception) -> None:
-        self.mb = _status("VmHWM") - self._before
+        self.mb = resident_mb("VmHWM") - self._start
 
 
 def _measure_memory(case: Case, side: str, results) -> None:
-    torch.set_num_threads(THREADS)
     function = getattr(case, side)
     data = case.make()
     if case.warm_up is not None:
         function(case.warm_up(data))
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    function(data)
-    results.put(_status("VmHWM") - before)
+    with peak_of() as peak:
+        function(data)
+    results.put(peak.mb)
 
 
 def peak_mb(case: Case, side: str) -> float:
@@ -123,14 +127,13 @@ def peak_mb(case: Case, side: str) -> float:
 def run_cases(cases: list[Case]) -> list[dict]:
     """Measure the cases and print each as one JSON line.
 
-    Memory comes first for all of them: it is measured in forked processes, which must
-    not inherit the threads that timing starts.
+    Memory comes first for all of them: it is measured in forked processes, which would
+    hide what fits into the free memory that timing leaves behind.
     """
     memory = [
         {side: peak_mb(case, side) for side in ("stock", "ours")}
         for case in tqdm(cases, desc="memory", unit="case")
     ]
-    torch.set_num_threads(THREADS)
     rows = []
     for case, peaks in zip(cases, memory, strict=True):
         rows.append(_row(case, peaks))
@@ -144,9 +147,9 @@ def _row(case: Case, peaks: dict[str, float]) -> dict:
     first: dict = {}
     for _ in range(case.repeats):
         for side in ("stock", "ours"):
-            start = time.perf_counter()
+            start = time.process_time()
             result = getattr(case, side)(data)
-            times[side].append(time.perf_counter() - start)
+            times[side].append(time.process_time() - start)
             first.setdefault(side, result)
     stock, ours = (statistics.median(times[side]) for side in ("stock", "ours"))
     row = {

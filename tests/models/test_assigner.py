@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -20,12 +21,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from custom.errors import InputError
+from custom.io.image import read_labels
 from custom.models import SparseMaxIoUAssigner
 from custom.models.assigner import candidate_pairs
+from custom.structures import LabelMasks
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MODELS = sorted(CONFIGS.rglob("_base_/models/*mask*.py"))
 SIDE = 96  # pixels of the images below
+
+
+def assigners(path: Path) -> list[dict]:
+    """The assigner of each stage of a model, the RPN's first."""
+    train = Config.fromfile(path).model.train_cfg
+    stages = train.rcnn if isinstance(train.rcnn, list) else [train.rcnn]
+    return [stage.assigner for stage in (train.rpn, *stages)]
 
 
 @cache
@@ -124,6 +134,44 @@ def test_the_anchors_of_every_config(options, data, cells, seed):
     assert_equal_to_stock(priors, boxes, ignore, **options)
 
 
+def windows(folder: Path, side: int = 512):
+    """(N, 4) boxes of the cells of a real region, of each window of side x side."""
+    images = [read_labels(path) for path in sorted(folder.glob("class*.tif"))]
+    masks = LabelMasks.from_label_images(images)[0]
+    for y, x in np.ndindex(-(-masks.height // side), -(-masks.width // side)):
+        corner = np.array([x, y]) * side
+        size = (masks.width, masks.height)
+        end = np.minimum(corner + side, size)
+        cut = masks.crop(np.concatenate([corner, end]))
+        yield torch.from_numpy(cut[cut.areas > 0].boxes())
+
+
+@pytest.mark.parametrize(
+    ("data", "regions"),
+    [
+        ("hw3_official", slice(0, 108, 36)),
+        pytest.param("hw3", slice(None), marks=pytest.mark.slow),
+        pytest.param("hw3_official", slice(None), marks=pytest.mark.slow),
+    ],
+)
+def test_real_regions_in_every_stage(shared_data, data, regions):
+    """The anchors and jittered boxes; the RPN, the R-CNN and those of a cascade."""
+    folders = sorted((shared_data / data / "train").iterdir())[regions]
+    every = {repr(kind): kind for path in MODELS for kind in assigners(path)}.values()
+    stages = [{k: v for k, v in kind.items() if k != "type"} for kind in every]
+    rpn = next(stage for stage in stages if stage["neg_iou_thr"] == 0.3)
+    assert {0.5, 0.6, 0.7} <= {stage["pos_iou_thr"] for stage in stages}
+    grid = anchors(Config.fromfile(MODELS[0]).model.rpn_head.anchor_generator, 512)
+    rng = torch.Generator().manual_seed(0)
+    for boxes in (boxes for folder in folders for boxes in windows(folder)):
+        ignore = boxes[::9] + 3
+        assert_equal_to_stock(grid, boxes, ignore, **rpn)
+        priors = boxes.repeat(-(-1000 // max(len(boxes), 1)), 1)
+        priors = priors + torch.randn(priors.shape, generator=rng) * 4
+        for options in stages:
+            assert_equal_to_stock(priors, boxes, ignore, **options)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_other_precisions_and_types_of_boxes(dtype):
     rng = torch.Generator().manual_seed(3)
@@ -205,7 +253,5 @@ def test_another_measure_of_overlap_is_refused():
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
 def test_every_model_uses_it_in_all_stages(path):
-    train = Config.fromfile(path).model.train_cfg
-    stages = train.rcnn if isinstance(train.rcnn, list) else [train.rcnn]
-    kinds = {stage.assigner.type for stage in (train.rpn, *stages)}
+    kinds = {assigner["type"] for assigner in assigners(path)}
     assert kinds == {"SparseMaxIoUAssigner"}
