@@ -369,8 +369,7 @@ def _explanation(error: Exception, hook: _CurrentBatch, runner) -> InputError:
     if hook.stage == "train":
         remedy = (
             f"Set train_dataloader.batch_size below {len(images)} "
-            "(tools/analysis/find_batch_size.py measures what fits; "
-            "optim_wrapper.accumulative_counts=N adds up N batches before a step), a "
+            "(optim_wrapper.accumulative_counts=N adds up N batches before a step), a "
             "smaller crop_size, or train with --amp"
         )
     else:

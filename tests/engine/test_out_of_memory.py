@@ -256,5 +256,5 @@ def test_train_ends_with_the_message(repo, tiny_root, tmp_path):
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "image.tif" in last
-    assert "a batch of 128" in last and "find_batch_size" in last
+    assert "a batch of 128" in last and "accumulative_counts" in last
     assert not list((tmp_path / "run").glob("*.pth"))

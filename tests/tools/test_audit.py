@@ -1,67 +1,19 @@
-"""The audit's page and JSON, and what the command refuses."""
+"""The audit's page and list of findings, and what the command refuses."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
 
+from tests.browser import browser, complaints, requests
+
 TOOL = "tools/data/audit.py"
 
 
-@pytest.fixture
-def config(repo, tiny_root, tmp_path_factory, monkeypatch) -> str:
-    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
-    monkeypatch.setenv("CELL_SPLIT", "random_67-33_seed1")
-    monkeypatch.setenv("CELL_LABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
-    return str(repo / "configs/demo/maskrcnn_r18-slim.py")
-
-
-def test_folder_with_a_split(run_tool, tiny_root, tmp_path):
-    page, data = tmp_path / "new" / "audit.html", tmp_path / "audit.json"
-    folder = tiny_root / "train"
-    out = run_tool(TOOL, folder, "--split", "random_67-33", "-o", page, "--json", data)
-    found = json.loads(data.read_text())
-    assert sorted(image["name"] for image in found["images"]) == sorted(
-        path.name for path in folder.iterdir()
-    )
-    subsets = [image["subset"] for image in found["images"]]
-    assert (subsets.count("train"), subsets.count("val")) == (4, 2)
-    assert found["max_detections"] == 100
-    assert set(found["anchors"]) == {"best single scale", "best two scales"}
-    assert f"{page}: 6 images" in out
-    assert "anchor_generator=dict(scales=[" in out
-    html = page.read_text()
-    assert all(image["name"] in html for image in found["images"])
-    assert "best single scale" in html
-    assert "http://" not in html.split("<script>")[0]
-    # A page of ours is written again, the JSON is not.
-    run_tool(TOOL, folder, "-o", page)
-    with pytest.raises(SystemExit, match=r"audit\.json: it exists already"):
-        run_tool(TOOL, folder, "-o", page, "--json", data)
-
-
-def test_config_gives_split_detections_and_anchors(run_tool, config, tmp_path):
-    data = tmp_path / "audit.json"
-    run_tool(TOOL, config, "-o", tmp_path / "audit.html", "--json", data)
-    found = json.loads(data.read_text())
-    assert found["max_detections"] == 1000
-    assert found["anchors"]["this config"]["scales"] == [4.0]
-    best = found["anchors"]["best single scale"]["mean"]
-    assert best >= found["anchors"]["this config"]["mean"]
-    assert {image["subset"] for image in found["images"]} == {"train", "val"}
-
-
-def test_without_a_split_everything_is_for_training(run_tool, tiny_root, tmp_path):
-    data = tmp_path / "audit.json"
-    args = (tiny_root / "train", "-o", tmp_path / "audit.html", "--json", data)
-    run_tool(TOOL, *args)
-    subsets = {image["subset"] for image in json.loads(data.read_text())["images"]}
-    assert subsets == {"train"}
-
-
-def test_damaged_and_copied_images_are_on_the_page(run_tool, tiny_copy, tmp_path):
+def test_folder_with_damaged_and_copied_images(run_tool, tiny_copy, tmp_path):
     folder = tiny_copy / "train"
     first, second, *_ = sorted(folder.iterdir())
     shutil.copytree(first, folder / "copy")
@@ -70,28 +22,55 @@ def test_damaged_and_copied_images_are_on_the_page(run_tool, tiny_copy, tmp_path
     names = sorted(path.name for path in folder.iterdir())
     rows = [f"{name},p{i % 2}" for i, name in enumerate(names)]
     table.write_text("\n".join(["name,patient", *rows]))
-    page, data = tmp_path / "audit.html", tmp_path / "audit.json"
-    out = run_tool(TOOL, folder, "-o", page, "--json", data, "--patients", table)
+    page, data = tmp_path / "new" / "audit.html", tmp_path / "audit.json"
+    args = (folder, "--split", "random_67-33", "-o", page, "--patients", table)
+    out = run_tool(TOOL, *args, "--json", data)
     found = json.loads(data.read_text())["findings"]
     (unreadable,) = (f for f in found if f["kind"] == "unreadable")
     assert second.name in unreadable["text"]
     duplicates = [f for f in found if f["kind"] == "duplicate"]
     assert {first.name, "copy"} in [set(f["images"]) for f in duplicates]
-    assert "1 Images that cannot be used" in out
-    assert "Near-duplicates" in page.read_text()
+    assert {"p0", "p1"} >= {f["text"][:2] for f in found if f["kind"] == "patient"}
+    assert "1 Images that cannot be used" in out and f"{page}: 6 images" in out
+    assert "anchor_generator=dict(scales=[" in out
+    html = page.read_text()
+    assert all(name in html for name in (*names, "Near-duplicates", "best two scales"))
+    assert "http://" not in html.split("<script>")[0]
+    # A page of ours is written again, the JSON is not.
+    run_tool(TOOL, *args)
+    with pytest.raises(SystemExit, match=r"audit\.json: it exists already"):
+        run_tool(TOOL, *args, "--json", data)
+
+
+def test_config_gives_split_detections_and_anchors(
+    run_tool, repo, tiny_root, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
+    monkeypatch.setenv("CELL_SPLIT", "random_67-33_seed1")
+    page, data = tmp_path / "audit.html", tmp_path / "audit.json"
+    config = repo / "configs/demo/maskrcnn_r18-slim.py"
+    few = "model = dict(test_cfg=dict(rcnn=dict(max_per_img=1)))"
+    (tmp_path / "few.py").write_text(f"_base_ = {str(config)!r}\n{few}")
+    run_tool(TOOL, tmp_path / "few.py", "-o", page, "--json", data)
+    html = page.read_text()
+    assert "4 train, 2 val" in html
+    texts = [f["text"] for f in json.loads(data.read_text())["findings"]]
+    assert any("at most 1 detections" in text for text in texts)
+    pattern = r"(this config|best single scale)</th>(.*?)</tr>"
+    rows = [row for _, row in re.findall(pattern, html, re.S)]
+    ours, best = ([float(v) for v in re.findall(r">([\d.]+)<", row)] for row in rows)
+    assert ours[0] == 4 and best[1] >= ours[1]  # scale, mean IoU
 
 
 def test_what_is_refused(run_tool, tiny_root, tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
+    out = ("-o", tmp_path / "a.html")
     for args, reason in (
         ((tmp_path / "nothing",), "no config and no folder"),
-        ((tmp_path, "-o", tmp_path / "a.html"), "lacks image folders"),
+        ((tmp_path, *out), "lacks image folders"),
         ((tiny_root / "train", "-o", mine), "is not a page of this tool"),
-        (
-            (tiny_root / "train", "--split", "new", "-o", tmp_path / "a.html"),
-            "no such split",
-        ),
+        ((tiny_root / "train", "--split", "new", *out), "no such split"),
     ):
         with pytest.raises(SystemExit, match=f"^error: .*{reason}"):
             run_tool(TOOL, *args)
@@ -101,27 +80,20 @@ def test_what_is_refused(run_tool, tiny_root, tmp_path):
 
 @pytest.mark.slow
 def test_page_in_a_browser(run_tool, tiny_root, tmp_path):
-    from tests.browser import browser, complaints, requests
-
     page = tmp_path / "audit.html"
-    folder = tiny_root / "train"
-    run_tool(TOOL, folder, "--split", "random_67-33", "-o", page)
+    run_tool(TOOL, tiny_root / "train", "--split", "random_67-33", "-o", page)
     with browser(tmp_path / "profile") as chrome:
         chrome.get(page.as_uri())
-        plots = chrome.execute_script(
-            "return [...document.querySelectorAll('.plot')].map(p => p.data.length)"
-        )
-        assert len(plots) == 5 and all(plots)
+        plots = "[...document.querySelectorAll('.plot')].map(p => p.data.length)"
+        assert chrome.execute_script(f"return {plots}") == [4, 1]
         images = chrome.execute_script(
             "return Promise.all([...document.querySelectorAll('svg.thumb image')].map("
             "i => { const p = new Image(); p.src = i.href.baseVal; return p.decode()"
             ".then(() => p.naturalWidth) }))"
         )
         assert len(images) >= 6 and all(images)
-        wide = chrome.execute_script(
-            "return document.documentElement.scrollWidth - innerWidth"
-        )
-        assert wide <= 0
+        wide = "return document.documentElement.scrollWidth - innerWidth"
+        assert chrome.execute_script(wide) <= 0
         chrome.find_element("id", "theme").click()
         assert complaints(chrome) == []
         assert requests(chrome) == [page.as_uri()]

@@ -85,47 +85,6 @@ def patients(names: Sequence[str], table: Path | None) -> Mapping[str, str] | No
         return None
 
 
-def as_json(
-    source: Source,
-    facts: Sequence[Facts],
-    results: Sequence[Finding],
-    fits: Mapping[str, anchors.AnchorFit],
-    patient_of: Mapping[str, str] | None,
-    cluster_of: Mapping[str, str],
-) -> dict:
-    """What the page says, for programs."""
-    classes = source.classes
-    return {
-        "source": source.name,
-        "classes": classes,
-        "max_detections": source.max_dets,
-        "images": [
-            {
-                "name": image.name,
-                "subset": image.subset,
-                "height": image.size[0],
-                "width": image.size[1],
-                "patient": patient_of[image.name] if patient_of else None,
-                "stain": cluster_of[image.name],
-                "channel_order": image.colours.order,
-                "channel_order_score": round(image.colours.score, 3),
-                "cells": np.bincount(image.labels, minlength=len(classes)).tolist(),
-                "cells_at_border": int(image.at_border.sum()),
-            }
-            for image in facts
-        ],
-        "findings": [asdict(finding) for finding in results],
-        "anchors": {
-            name: {**asdict(fit), "by_class": [_or_none(v) for v in fit.by_class]}
-            for name, fit in fits.items()
-        },
-    }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
 def anchor_fits(source: Source, facts: Sequence[Facts]) -> dict[str, anchors.AnchorFit]:
     """The config's anchors if there are any, and the best."""
     boxes = np.concatenate([image.boxes for image in facts])
@@ -149,7 +108,7 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path, help="a config, or the folder train/")
     parser.add_argument("-o", "--out", type=Path, default=Path("audit.html"))
-    parser.add_argument("--json", type=Path, help="also write the findings here")
+    parser.add_argument("--json", type=Path, help="also list all findings here")
     parser.add_argument("--split", help=f"a split file, or one of {NAMES}")
     parser.add_argument(
         "--patients", type=Path, help="CSV with the columns name,patient"
@@ -186,10 +145,9 @@ def main() -> None:
         print(line)
     print(f"{args.out}: {len(facts)} images, {len(html) / 1e6:.1f} MB")
     if args.json:
-        write_json(
-            as_json(source, facts, results, fits, patient_of, cluster_of), args.json
-        )
-        print(f"{args.json}: the same for programs")
+        listed = [asdict(finding) for finding in results]
+        write_json({"source": source.name, "findings": listed}, args.json)
+        print(f"{args.json}: all findings")
 
 
 if __name__ == "__main__":

@@ -19,16 +19,11 @@ from custom.evaluation.panoptic import (
     panoptic_quality,
     precision_recall_f1,
 )
-from custom.workbench.analysis.breakdown import (
-    calibrate,
-    confusion,
-    neighbours,
-    recall_in_bins,
-)
 from custom.workbench.analysis.outcomes import (
     CELL_OUTCOMES,
     PREDICTION_OUTCOMES,
     Outcomes,
+    confusion,
     find_outcomes,
 )
 from custom.workbench.analysis.published import (
@@ -37,64 +32,10 @@ from custom.workbench.analysis.published import (
     count_errors,
     panoptic_scores,
 )
-from custom.workbench.analysis.sample import RECALLS, Sample, estimates
+from custom.workbench.analysis.sample import Sample, estimates
 from custom.workbench.analysis.statistics import Estimate
 
-_SIZES = (0, 8, 12, 16, 24, 32, 48, 64, 96)  # px, the root of the area
-_CROWD = (0, 1, 2, 3, 4, 5)
-
-
-@dataclass
-class Curve:
-    """Precision over recall of one class at mask IoU 0.5, as COCO computes it.
-
-    Attributes:
-        recall: (101,) 0 to 1.
-        precision: (101,) the interpolated precision at that recall.
-        score: (101,) the score threshold that reaches that recall, NaN where none does.
-        ap50: Mean of ``precision``; NaN without cells of the class.
-        best_f1: The largest F1 that any score threshold gives.
-        best_score: That threshold.
-    """
-
-    recall: np.ndarray
-    precision: np.ndarray
-    score: np.ndarray
-    ap50: float
-    best_f1: float
-    best_score: float
-
-
-@dataclass
-class Calibration:
-    """Scores against the share of true predictions; B bins, NaN in empty ones.
-
-    Attributes:
-        counts: (B,) predictions.
-        score: (B,) mean score.
-        precision: (B,) share of true predictions.
-        ece: Expected calibration error.
-    """
-
-    counts: np.ndarray
-    score: np.ndarray
-    precision: np.ndarray
-    ece: float
-
-
-@dataclass
-class RecallBins:
-    """Recall of groups of cells.
-
-    Attributes:
-        names: The cells of each bin, for example ``'16-24 px'``.
-        counts: Cells of each bin.
-        recall: Share of them with the outcome true, NaN for an empty bin.
-    """
-
-    names: list[str]
-    counts: np.ndarray
-    recall: np.ndarray
+_SIZES = (0, 8, 12, 16, 24, 32, 48, 64, 96, np.inf)  # px, the root of the area
 
 
 @dataclass
@@ -135,7 +76,7 @@ class Analysis:
             workbench.analysis.published.panoptic_scores`), ``AJI, AJI_plus, Dice``
             (without classes, mean over images), ``F_d`` and ``accuracy`` (of detection
             by centroid, and of the classes of what was detected), ``count_mae,
-            count_bias, count_r2`` (mean over classes), ``cells, predictions, ECE``.
+            count_bias, count_r2`` (mean over classes), ``cells, predictions``.
         per_class: For each class ``AP, AP50, AP75, precision, recall, F1, best_F1,
             best_score, PQ, DQ, SQ, F_c, count_mae, count_bias, count_r2, cells,
             predictions``.
@@ -145,12 +86,10 @@ class Analysis:
             the prediction, last: background.
         cell_outcomes: ``{class: {outcome: count}}``.
         prediction_outcomes: ``{class: {outcome: count}}``.
-        curves: ``{class: Curve}``.
-        calibration: Of all predictions, whatever their score.
-        recall_by_size: By the root of the area in pixels.
-        recall_by_crowding: By the number of neighbours.
+        recall_by_size: ``{bin: (cells, share of them with the outcome true)}`` of the
+            bins that have cells, by the root of the area in pixels.
         images: One entry for each image, in the order given.
-        sample: The matched images, from which :func:`compare` draws.
+        sample: The matched images, for :func:`compare` and the curves.
     """
 
     classes: list[str]
@@ -163,10 +102,7 @@ class Analysis:
     confusion: np.ndarray
     cell_outcomes: dict[str, dict[str, int]]
     prediction_outcomes: dict[str, dict[str, int]]
-    curves: dict[str, Curve]
-    calibration: Calibration
-    recall_by_size: RecallBins
-    recall_by_crowding: RecallBins
+    recall_by_size: dict[str, tuple[int, float]]
     images: list[ImageAnalysis]
     sample: Sample = field(repr=False)
 
@@ -184,7 +120,7 @@ def analyse(
         images: See :func:`custom.workbench.analysis.results.load_results`.
         classes: Names of the classes in the order of the labels.
         score_thr: Predictions from this score on count in all metrics that need a
-            decision: all but AP, curves and calibration.
+            decision: all but AP and the curves.
         max_dets: Predictions per image and class that count for AP.
         patient_of: Patient of each image by its name, see
             :func:`custom.datasets.splits.patients_from_names`.
@@ -198,7 +134,6 @@ def analyse(
     outcomes = [find_outcomes(match) for match in matches]
     names = [image.name for image in images]
     groups = names if patient_of is None else [patient_of[name] for name in names]
-    calibration = _calibration(matches)
     rows = [image.coco_row(i) for i, image in enumerate(images, 1)]
     coco = average_precision(rows, classes, "segm", max_dets)
     overlap = {
@@ -214,7 +149,7 @@ def analyse(
         settings={"score_thr": score_thr, "iou_thr": IOU_THR, "max_dets": max_dets},
         groups=groups,
         unit="image" if patient_of is None else "patient",
-        metrics={**metrics, "ECE": calibration.ece},
+        metrics=metrics,
         per_class=_per_class(sample, coco, centroids[2], classes),
         intervals=estimates([sample], classes, groups),
         confusion=sum(
@@ -233,9 +168,7 @@ def analyse(
             [image.labels for image in images],
             classes,
         ),
-        curves={name: _curve(sample, k) for k, name in enumerate(classes)},
-        calibration=calibration,
-        **_recall_bins(matches, outcomes),
+        recall_by_size=_recall_by_size(matches, outcomes),
         images=_images(matches, outcomes, sample, overlap),
         sample=sample,
     )
@@ -319,35 +252,19 @@ def _per_class(
     return rows
 
 
-def _curve(sample: Sample, k: int) -> Curve:
-    precision, score = sample.precision_recall(k)
-    return Curve(RECALLS, precision, score, float(precision.mean()), *sample.best_f1(k))
-
-
-def _calibration(matches: Sequence[ImageMatch]) -> Calibration:
-    """Of all predictions that are not ignored."""
-    return Calibration(
-        *calibrate(
-            np.concatenate([m.result.scores[~m.ignored] for m in matches]),
-            np.concatenate([m.match[~m.ignored] >= 0 for m in matches]),
-        )
-    )
-
-
-def _recall_bins(
+def _recall_by_size(
     matches: Sequence[ImageMatch], outcomes: Sequence[Outcomes]
-) -> dict[str, RecallBins]:
-    """Recall by the root of the area, and by the number of neighbours."""
+) -> dict[str, tuple[int, float]]:
+    """See :class:`Analysis`."""
     true = np.concatenate([o.cells == "true" for o in outcomes])
-    size = np.sqrt(np.concatenate([m.table.gt_areas for m in matches]))
-    crowd = np.concatenate([neighbours(m.result.gt) for m in matches])
-    sizes = [f"{a}-{b} px" for a, b in pairwise(_SIZES)]
-    sizes.append(f"{_SIZES[-1]} px and more")
-    crowds = [*map(str, _CROWD[:-1]), f"{_CROWD[-1]} and more"]
-    return {
-        "recall_by_size": RecallBins(sizes, *recall_in_bins(size, true, _SIZES)),
-        "recall_by_crowding": RecallBins(crowds, *recall_in_bins(crowd, true, _CROWD)),
-    }
+    sides = np.sqrt(np.concatenate([m.table.gt_areas for m in matches]))
+    recall = {}
+    for low, high in pairwise(_SIZES):
+        inside = (low <= sides) & (sides < high)
+        if inside.any():
+            name = f"{low}+" if np.isinf(high) else f"{low}-{high}"
+            recall[name] = int(inside.sum()), float(true[inside].mean())
+    return recall
 
 
 def _count_outcomes(

@@ -15,11 +15,11 @@ from tqdm import tqdm
 from custom.datasets.cell import CellDataset
 from custom.workbench.audit.anchors import AnchorFit
 from custom.workbench.audit.checks import KINDS, Facts, Finding
-from custom.workbench.report import figures
+from custom.workbench.report import charts
 from custom.workbench.report.data import Labelled, LabelledSet
 from custom.workbench.report.images import image_uri, outline
 from custom.workbench.report.page import Chart, chart, render
-from custom.workbench.report.theme import css
+from custom.workbench.report.theme import DASHES, css
 
 SHOWN = 8  # examples of one kind of finding
 
@@ -77,101 +77,34 @@ def anchor_lines(fits: Mapping[str, AnchorFit]) -> list[str]:
     return lines
 
 
-def shares(
-    values: Sequence[np.ndarray], names: Sequence[str], edges: np.ndarray, x: str
-) -> go.Figure:
-    """Shares of the cells of each class, in percent, over logarithmic bins."""
-    counts = {}
-    for name, sides in zip(names, values, strict=True):
-        histogram, _ = np.histogram(np.clip(sides, edges[0], edges[-1]), edges)
-        counts[name] = (100 * histogram / max(1, histogram.sum())).tolist()
-    centers = np.sqrt(edges[1:] * edges[:-1])
-    figure = figures.histogram(centers, counts, x, "% of the class")
-    figure.update_traces(hovertemplate="%{y:.1f} %")
-    figure.update_xaxes(type="log", dtick=np.log10(2), hoverformat=".3~g")
-    return figure
-
-
-def bars(
-    groups: Sequence[str], series: Mapping[str, Sequence[int]], x: str, y: str
-) -> go.Figure:
-    """Bars of some series over the same groups."""
-    figure = go.Figure(layout=figures.axes(x, y, showlegend=len(series) > 1))
-    for place, (name, values) in enumerate(series.items()):
-        color = figures.run_color(place)
-        figure.add_bar(
-            x=list(groups), y=list(values), name=name, marker={"color": color}
-        )
-    figure.update_traces(hovertemplate="%{y:,}")
-    return figure
-
-
-def class_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
-    """(heading, chart): cells of each class, cells of each image."""
-    counts = {
-        subset: np.bincount(
-            np.concatenate([i.labels for i in facts if i.subset == subset]),
-            minlength=len(source.classes),
-        ).tolist()
-        for subset in source.sets
-    }
-    by_class = bars(source.classes, counts, "class", "cells")
-    most = max(2, *(max(numbers_of_set) for numbers_of_set in counts.values()))
-    by_class.update_yaxes(type="log", dtick=1, range=[-0.1, np.log10(most) + 0.1])
-    edges = [0, 1, 10, 20, 50, 100, 200, 500, 1000, np.inf]
-    names = [f"{a}-{b - 1}" for a, b in pairwise(edges[1:-1])]
-    numbers = [len(image.labels) for image in facts]
-    per_image = bars(
-        ["0", *names, "1000+"],
-        {"images": np.histogram(numbers, edges)[0].tolist()},
-        "cells in an image",
-        "images",
-    )
-    # Plotly takes 1-9 for a date.
-    per_image.update_xaxes(type="category")
-    return [
-        ("Cells of each class", chart(by_class, "Cells of each class")),
-        ("Cells of an image", chart(per_image, "Cells of an image")),
-    ]
-
-
-def size_charts(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
-    """(heading, chart): image sizes, cell sizes, aspect ratios."""
+def charts_of(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
+    """(heading, chart): sizes of the cells of each class, cells of an image."""
     labels = np.concatenate([image.labels for image in facts])
     sides = np.sqrt(np.concatenate([image.areas for image in facts]))
-    boxes = np.concatenate([image.boxes for image in facts])
-    width, height = (boxes[:, 2:] - boxes[:, :2]).T
-    images = go.Figure(
-        layout=figures.axes("width in pixels", "height in pixels", hovermode="closest")
-    )
-    images.update_xaxes(type="log", dtick="D2")
-    images.update_yaxes(type="log", dtick="D2")
-    for place, (subset, symbol) in enumerate(
-        zip(source.sets, ("circle", "diamond-open"), strict=False)
-    ):
-        images_of_set = [image for image in facts if image.subset == subset]
-        images.add_scatter(
-            x=[image.size[1] for image in images_of_set],
-            y=[image.size[0] for image in images_of_set],
-            text=[image.name for image in images_of_set],
-            name=subset,
-            mode="markers",
-            marker={"size": 8, "symbol": symbol, "color": figures.run_color(place)},
-            hovertemplate="%{text}<br>%{x} x %{y}<extra></extra>",
+    edges = 2 ** np.arange(1, 8.26, 0.25)
+    sizes = go.Figure(layout=charts.axes("root of the area in px", "% of the class"))
+    for c, name in enumerate(source.classes):
+        of_class = np.clip(sides[labels == c], edges[0], edges[-1])
+        counts, _ = np.histogram(of_class, edges)
+        sizes.add_scatter(
+            x=np.sqrt(edges[1:] * edges[:-1]).tolist(),
+            y=(100 * counts / max(1, counts.sum())).tolist(),
+            name=name,
+            line={"shape": "hvh", "dash": DASHES[c % len(DASHES)]},
+            hovertemplate="%{y:.1f} %",
         )
-
-    def by_class(values: np.ndarray, edges: np.ndarray, x: str) -> go.Figure:
-        by_label = [values[labels == c] for c in range(len(source.classes))]
-        return figures.by_class(
-            shares(by_label, source.classes, edges, x), source.palette
-        )
-
-    cell = by_class(sides, 2 ** np.arange(1, 8.26, 0.25), "square root of the area, px")
-    aspect = by_class(width / height, 2 ** np.arange(-2, 2.01, 0.25), "width / height")
+    sizes.update_xaxes(type="log", dtick=np.log10(2), hoverformat=".3~g")
+    charts.by_class(sizes, source.palette)
+    edges = [0, 1, 10, 20, 50, 100, 200, 500, 1000, np.inf]
+    names = ["0", *(f"{a}-{b - 1}" for a, b in pairwise(edges[1:-1])), "1000+"]
+    counts, _ = np.histogram([len(image.labels) for image in facts], edges)
+    numbers = go.Figure(layout=charts.axes("cells in an image", "images"))
+    color = {"color": charts.run_color(0)}
+    numbers.add_bar(x=names, y=counts.tolist(), marker=color, hovertemplate="%{y:,}")
+    numbers.update_xaxes(type="category")  # Plotly takes 1-9 for a date
     return [
-        ("Images", chart(images, "Width and height of the images")),
-        ("Cells", chart(cell, "Distribution of cell sizes")),
-        ("Shape of the boxes", chart(aspect, "Distribution of width over height")),
+        ("Cell sizes", chart(sizes, "Distribution of cell sizes")),
+        ("Cells of an image", chart(numbers, "Cells of an image")),
     ]
 
 
@@ -386,8 +319,7 @@ def audit_page(
         problems=problems(source, results),
         class_headers=class_headers,
         class_rows=class_rows,
-        class_charts=class_charts(source, facts),
-        size_charts=size_charts(source, facts),
+        charts=charts_of(source, facts),
         anchor_headers=anchor_headers,
         anchor_rows=anchor_rows,
         anchor_lines=anchor_lines(fits),

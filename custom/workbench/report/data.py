@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import (
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,8 +12,6 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
-from custom.datasets.splits import patients_from_names
-from custom.errors import InputError
 from custom.structures import LabelMasks
 from custom.transforms import LoadCellImage, LoadLabelMasks
 
@@ -42,11 +33,6 @@ class Labelled:
     masks: LabelMasks
     labels: np.ndarray
     image: Callable[[], np.ndarray]
-
-    @property
-    def sides(self) -> np.ndarray:
-        """(N,) the square root of each cell's area, in pixels."""
-        return np.sqrt(self.masks.areas)
 
 
 class LabelledSet:
@@ -77,9 +63,6 @@ class LabelledSet:
 
     def __len__(self) -> int:
         return len(self.dataset)
-
-    def __iter__(self) -> Iterator[Labelled]:
-        return self.select()
 
     def select(self, names: Collection[str] | None = None) -> Iterator[Labelled]:
         """Yield the images of some names, or all."""
@@ -117,44 +100,3 @@ def _innermost(cfg: ConfigDict) -> ConfigDict:
     while "dataset" in cfg:
         cfg = cfg.dataset
     return cfg
-
-
-def class_table(
-    sets: Mapping[str, Sequence[Labelled]], classes: Sequence[str]
-) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Headers, and a row for each class: cells and images of each set, cell sizes."""
-    headers = [("class", "text")]
-    for name in sets:
-        headers += [(f"{name} cells", "number"), ("in images", "number")]
-    headers += [("size in px, median", "number"), ("10 to 90 %", "number")]
-    rows = []
-    for label, name in enumerate(classes):
-        row = [name]
-        for images in sets.values():
-            counts = [np.count_nonzero(i.labels == label) for i in images]
-            row += [f"{sum(counts):,}", f"{np.count_nonzero(counts)}"]
-        sides = np.concatenate(
-            [i.sides[i.labels == label] for images in sets.values() for i in images]
-        )
-        if len(sides):
-            low, middle, high = np.percentile(sides, (10, 50, 90))
-            row += [f"{middle:.1f}", f"{low:.1f} to {high:.1f}"]
-        else:
-            row += ["–", "–"]
-        rows.append(row)
-    return headers, rows
-
-
-def set_facts(images: Sequence[Labelled]) -> str:
-    """Images, patients and cells of a set in one line."""
-    names = [image.name for image in images]
-    try:
-        patients = f"{len(set(patients_from_names(names, 'names').values()))} patients"
-    except InputError:
-        patients = "patients unknown"
-    cells = [len(image.labels) for image in images]
-    pixels = sum(image.size[0] * image.size[1] for image in images) / 1e6
-    return (
-        f"{len(images)} images of {patients}, {pixels:.1f} megapixels, {sum(cells):,} "
-        f"cells, {min(cells)} to {max(cells)} in an image"
-    )

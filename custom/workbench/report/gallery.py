@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -34,37 +33,13 @@ _NAMES = tuple(OUTCOMES)
 _LEAST_SCORE, _MOST_LOW_SCORES = 0.05, 100
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """What the template takes.
-
-    Attributes:
-        classes: ``name`` and ``colour`` of each.
-        outcomes: ``key, name, colour, about`` of those that occur, and their ``count``
-            where there is one run.
-        orders: (key, text) of the ways to sort.
-        data: What the script draws.
-        score_thr: Predictions from this score on are shown at first.
-    """
-
-    classes: list[dict]
-    outcomes: list[dict]
-    orders: list[tuple[str, str]]
-    data: dict
-    score_thr: float
-
-
 def choose(analyses: Sequence[Analysis], most: int) -> list[int]:
     """Numbers of the images to show: the worst and the best by AP50, worst first.
 
     Of several runs the mean of an image counts; without cells an image comes last.
     """
-
-    def ap50(i: int) -> float:
-        value = _mean_metric([a.images[i] for a in analyses], "AP50")
-        return 2.0 if value is None else value
-
-    order = sorted(range(len(analyses[0].images)), key=ap50)
+    ap50 = np.array([[i.metrics["AP50"] for i in a.images] for a in analyses])
+    order = np.argsort(ap50.mean(axis=0), kind="stable").tolist()  # NaN last
     if len(order) <= most:
         return order
     return order[: most - most // 2] + order[len(order) - most // 2 :]
@@ -76,8 +51,8 @@ def gallery(
     results: Sequence[Sequence[ImageResult]],
     images: Iterable[tuple[int, np.ndarray]],
     palette: Sequence[Color],
-) -> Gallery:
-    """The gallery of one or several runs on the same images.
+) -> dict:
+    """What ``gallery.html.j2`` takes for one or several runs on the same images.
 
     Args:
         runs: Names.
@@ -85,36 +60,33 @@ def gallery(
         results: For each run its images, as the analysis has them.
         images: (number, (H, W, 3) uint8 RGB) of those to show, in the order to show.
         palette: Colours of the classes.
+
+    Returns:
+        ``classes``: name and colour of each; ``outcomes`` that occur: key, name,
+        colour, meaning, and their count where there is one run; ``orders``: (key, text)
+        of the ways to sort; ``data`` that the script draws; ``score_thr`` from which
+        predictions are shown at first.
     """
     shown, counts = [], Counter()
     for number, image in images:
         row = _image(image, results[0][number])
-        for analysis, of_run in zip(analyses, results, strict=True):
-            part, outcomes = _run(analysis.images[number], of_run[number])
+        of_image = [analysis.images[number] for analysis in analyses]
+        for about, of_run in zip(of_image, results, strict=True):
+            part, outcomes = _run(about, of_run[number])
             row["runs"].append(part)
             counts += outcomes
-        row["sort"] = _sort_keys([a.images[number] for a in analyses])
+        row["sort"] = _sort_keys(of_image)
         shown.append(row)
-    several = len(runs) > 1
-    orders = [
-        ("ap50", "AP50, worst first" + (" (mean of the runs)" if several else "")),
-        ("-ap50", "AP50, best first" + (" (mean of the runs)" if several else "")),
-    ]
+    classes, several = analyses[0].classes, len(runs) > 1
+    orders = [("ap50", "AP50, worst first"), ("-ap50", "AP50, best first")]
     if several:
-        orders += [
-            ("difference", f"AP50 of {runs[-1]} least above {runs[0]}"),
-            ("-difference", f"AP50 of {runs[-1]} most above {runs[0]}"),
-        ]
-    else:
-        orders += [("pq", "PQ, worst first"), ("-pq", "PQ, best first")]
-    orders += [("-cells", "most cells first"), ("name", "name")]
-    classes = analyses[0].classes
-    return Gallery(
-        classes=[
+        orders.append(("gain", f"AP50 of {runs[-1]} least above {runs[0]}"))
+    return {
+        "classes": [
             {"name": name, "colour": css(tuple(color))}
             for name, color in zip(classes, palette, strict=True)
         ],
-        outcomes=[
+        "outcomes": [
             {
                 "key": f"o{_NAMES.index(name)}",
                 "name": name,
@@ -125,15 +97,15 @@ def gallery(
             for name, color in OUTCOMES.items()
             if counts[name]
         ],
-        orders=orders,
-        data={
+        "orders": [*orders, ("-cells", "most cells first"), ("name", "name")],
+        "data": {
             "runs": list(runs),
             "classes": list(classes),
             "outcomes": list(_NAMES),
             "images": shown,
         },
-        score_thr=_first_threshold(analyses),
-    )
+        "score_thr": _first_threshold(analyses),
+    }
 
 
 def _first_threshold(analyses: Sequence[Analysis]) -> float:
@@ -146,6 +118,7 @@ def _first_threshold(analyses: Sequence[Analysis]) -> float:
 
 
 def _image(image: np.ndarray, result: ImageResult) -> dict:
+    """The pixels and the ground truth of an image."""
     return {
         "name": result.name,
         "width": result.size[1],
@@ -193,15 +166,15 @@ def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
     ]
     counts = Counter(outcomes.predictions[shown].tolist())
     words = [
-        *(f"{key} {_metric(about.metrics[key])}" for key in ("AP50", "PQ")),
+        *(f"{key} {about.metrics[key]:.2f}" for key in ("AP50", "PQ")),
         f"{len(cells)} cells",
         f"{np.count_nonzero(outcomes.cells == 'missed')} missed",
         f"{counts['false']} false",
     ]
-    part = {"truth": cells, "predictions": predictions, "metrics": " · ".join(words)}
+    metrics = " · ".join(words).replace("nan", "–")
     # A true pair is counted once; of other outcomes each side counts.
     counts += Counter(outcomes.cells[outcomes.cells != "true"].tolist())
-    return part, counts
+    return {"truth": cells, "predictions": predictions, "metrics": metrics}, counts
 
 
 def _shown(outcomes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -211,26 +184,14 @@ def _shown(outcomes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.sort(np.append(np.flatnonzero(outcomes != "low score"), low))
 
 
-def _mean_metric(images: Sequence[ImageAnalysis], key: str) -> float | None:
-    """Mean of a metric of one image over the runs; None where it is not defined."""
-    values = [i.metrics[key] for i in images if not np.isnan(i.metrics[key])]
-    return float(np.mean(values)) if values else None
-
-
 def _sort_keys(images: Sequence[ImageAnalysis]) -> dict[str, float | str]:
     """Keys that sort upwards; images without a metric come last either way."""
-    difference = images[-1].metrics["AP50"] - images[0].metrics["AP50"]
+    ap50 = np.array([image.metrics["AP50"] for image in images])
     values = {
-        "ap50": _mean_metric(images, "AP50"),
-        "pq": _mean_metric(images, "PQ"),
-        "difference": None if np.isnan(difference) else difference,
+        "ap50": ap50.mean(),
+        "-ap50": -ap50.mean(),
+        "gain": ap50[-1] - ap50[0],
+        "-cells": -len(images[0].outcomes.cells),
     }
-    keys = {"-cells": -len(images[0].outcomes.cells), "name": images[0].name}
-    for key, value in values.items():
-        keys[key] = 9.0 if value is None else round(value, 4)
-        keys[f"-{key}"] = 9.0 if value is None else round(-value, 4)
-    return keys
-
-
-def _metric(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+    keys = {key: 9.0 if np.isnan(v) else float(v) for key, v in values.items()}
+    return {**keys, "name": images[0].name}

@@ -15,17 +15,11 @@ from custom.evaluation.matching import ImageResult
 from custom.workbench.analysis.analysis import Analysis, analyse, compare
 from custom.workbench.analysis.results import load_results
 from custom.workbench.analysis.statistics import holm
-from custom.workbench.report import results as show
-from custom.workbench.report.data import (
-    LabelledSet,
-    class_table,
-    classes_of,
-    set_facts,
-)
-from custom.workbench.report.figures import curves
-from custom.workbench.report.gallery import Gallery, choose, gallery
-from custom.workbench.report.page import Chart, chart, render
-from custom.workbench.report.run import Run, parents, series
+from custom.workbench.report import charts, tables
+from custom.workbench.report.data import LabelledSet, classes_of
+from custom.workbench.report.gallery import choose, gallery
+from custom.workbench.report.page import Chart, render
+from custom.workbench.report.run import Run, series
 from custom.workbench.report.settings import describe, differences
 
 _ABOUT_PAIRS = (
@@ -36,10 +30,34 @@ _ABOUT_PAIRS = (
     "because among many metrics one differs by chance. Both speak about these trained "
     "models; another seed of the same config is another model."
 )
-
 _NO_TESTS = (
     "Paired on the same images. There are too few independent groups for intervals and "
     "tests: the differences may be chance."
+)
+_AP = "coco/segm_mAP"
+# Heading, title of the y axis, its scale, and the logged scalars by their names.
+_CURVES = (
+    ("Loss", "loss", "linear", {"training": "loss", "validation": "val/loss"}),
+    (
+        "Average precision on the validation images",
+        "AP of masks",
+        "unit",
+        {"AP50": f"{_AP}_50", "AP75": f"{_AP}_75", "AP": _AP},
+    ),
+    (
+        "Parts of the training loss",
+        "loss",
+        "linear",
+        {
+            "RPN class": "loss_rpn_cls",
+            "RPN box": "loss_rpn_bbox",
+            "class": "loss_cls",
+            "box": "loss_bbox",
+            "mask": "loss_mask",
+        },
+    ),
+    ("Learning rate", "learning rate", "linear", {"learning rate": "lr"}),
+    ("Gradient norm before clipping", "norm", "log", {"norm": "grad_norm"}),
 )
 
 
@@ -69,9 +87,7 @@ def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
         differing_headers=[("setting", "code"), *((n, "code") for n in names)],
         results=None if missing else _results(runs, most, score_thr),
         curves=curve_charts(runs),
-        data=None if several else _data(runs[0]),
         settings=None if several else describe(runs[0].cfg),
-        parent=None if several else _parent_differences(runs[0]),
         config=None if several else Path(runs[0].cfg.filename).read_text(),
         environments=[(run.name, run.environment()) for run in runs],
     )
@@ -129,51 +145,17 @@ def analyse_run(run: Run, score_thr: float = 0.5) -> tuple[list[ImageResult], An
 
 def curve_charts(runs: Sequence[Run]) -> list[tuple[str, Chart]]:
     """(heading, chart) of the scalars that the runs logged."""
-    classes = classes_of(runs[0].cfg)
-    ap = "coco/segm_mAP"
-    kinds = (
-        ("Loss", "loss", {"training": "loss", "validation": "val/loss"}, {}),
-        (
-            "Average precision on the validation images",
-            "AP of masks",
-            {"AP50": f"{ap}_50", "AP75": f"{ap}_75", "AP": ap},
-            {"unit": True},
-        ),
-        (
-            "AP50 of each class",
-            "AP50 of masks",
-            {name: f"{ap}_50_{name}" for name in classes},
-            {"unit": True},
-        ),
-        ("Learning rate", "learning rate", {"learning rate": "lr"}, {}),
-        (
-            "Parts of the training loss",
-            "loss",
-            {
-                "RPN class": "loss_rpn_cls",
-                "RPN box": "loss_rpn_bbox",
-                "class": "loss_cls",
-                "box": "loss_bbox",
-                "mask": "loss_mask",
-            },
-            {},
-        ),
-        ("Gradient norm before clipping", "norm", {"norm": "grad_norm"}, {"log": True}),
-    )
-    charts = []
-    for heading, y, keys, options in kinds:
-        points = {
-            run.name: {n: series(run.rows, key) for n, key in keys.items()}
-            for run in runs
-        }
-        points = {
-            run: {n: xy for n, xy in of_run.items() if xy[0]}
-            for run, of_run in points.items()
-        }
+    per_class = {name: f"{_AP}_50_{name}" for name in classes_of(runs[0].cfg)}
+    kinds = [*_CURVES, ("AP50 of each class", "AP50 of masks", "unit", per_class)]
+    found = []
+    for heading, y, scale, keys in kinds:
+        points = {}
+        for run in runs:
+            of_run = {name: series(run.rows, key) for name, key in keys.items()}
+            points[run.name] = {name: xy for name, xy in of_run.items() if xy[0]}
         if any(points.values()):
-            figure = curves(points, y, **options)
-            charts.append((heading, chart(figure, f"{heading} against the iteration")))
-    return charts
+            found.append((heading, charts.curves(heading, points, y, scale)))
+    return found
 
 
 def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
@@ -182,43 +164,57 @@ def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
     images, analyses = zip(*(analyse_run(run, score_thr) for run in runs), strict=True)
     by_name = dict(zip(names, analyses, strict=True))
     labelled = LabelledSet.from_config(runs[0].cfg.val_dataloader.dataset)
-    shown, about_images = _gallery(names, analyses, images, labelled, most)
+    chosen = choose(analyses, most)
+    # A generator: one image at a time is in memory.
+    pixels = labelled.images([images[0][i].name for i in chosen])
+    pixels = tqdm(pixels, "gallery", len(chosen), unit="image", delay=1, leave=False)
+    total, count = len(images[0]), len(chosen)
+    which = (
+        f"All {total}" if count == total else f"The {count} worst and best of {total}"
+    )
 
     def each(heading: str, draw) -> list[tuple[str, Chart]]:
         prefix = "{}: " if len(runs) > 1 else ""
         return [(prefix.format(n) + heading, draw(a)) for n, a in by_name.items()]
 
     return {
-        "note": show.low_scores(by_name),
-        "tiles": show.tiles(analyses[0]) if len(runs) == 1 else None,
-        "about": show.about_metrics(analyses[0]),
+        "note": tables.low_scores(by_name),
+        "tiles": tables.tiles(analyses[0]) if len(runs) == 1 else None,
+        "about": tables.about_metrics(analyses[0]),
         "pairs": _pairs(by_name),
         "metric_headers": [
             ("metric", "text"),
             *((n, "number") for n in names),
             ("what it is", "text"),
         ],
-        "metric_rows": show.metric_rows(analyses),
-        "class_headers": show.CLASS_HEADERS,
-        "class_tables": [(n, show.class_rows(a)) for n, a in by_name.items()],
-        "charts": [
-            *each(
-                "Precision and recall",
-                lambda a: show.precision_recall(a, labelled.palette),
-            ),
-            ("Calibration of scores", show.calibration(by_name)),
-        ],
+        "metric_rows": tables.metric_rows(analyses),
+        "class_headers": tables.CLASS_HEADERS,
+        "class_tables": [(n, tables.class_rows(a)) for n, a in by_name.items()],
+        "charts": each(
+            "Precision and recall",
+            lambda a: charts.precision_recall(a, labelled.palette),
+        ),
         "errors": [
-            *each("Outcomes of the cells", lambda a: show.outcomes(a, "cells")),
+            *each(
+                "Outcomes of the cells",
+                lambda a: charts.outcomes(a.cell_outcomes, "cells"),
+            ),
             *each(
                 "Outcomes of the predictions",
-                lambda a: show.outcomes(a, "predictions"),
+                lambda a: charts.outcomes(a.prediction_outcomes, "predictions"),
             ),
-            *each("Confusion of classes", show.confusion),
-            *_recall_charts(by_name),
+            *each("Confusion of classes", charts.confusion),
+            ("Recall by size of the cell", charts.recall_by_size(by_name)),
         ],
-        "gallery": shown,
-        "about_images": about_images,
+        "gallery": gallery(
+            names,
+            analyses,
+            images,
+            zip(chosen, (image for _, image in pixels), strict=True),
+            labelled.palette,
+        ),
+        "about_images": f"{which} validation images, the worst by AP50 first. Outcomes "
+        f"are those at score {score_thr:g}; predictions below it are grey.",
     }
 
 
@@ -241,98 +237,13 @@ def _pairs(analyses: Mapping[str, Analysis]) -> list[dict]:
                 ("difference", "number"),
                 ("p (Holm)", "number"),
             ],
-            "rows": show.difference_rows(
+            "rows": tables.difference_rows(
                 baseline.intervals,
                 analyses[name].intervals,
                 gap,
                 {key: corrected[name, key] for key in gap},
             ),
-            "chart": show.difference_chart(gap, first, name),
+            "chart": charts.differences(gap, first, name),
         }
         for name, gap in gaps.items()
     ]
-
-
-def _recall_charts(analyses: Mapping[str, Analysis]) -> list[tuple[str, Chart]]:
-    """Recall of the cells by size and by crowding."""
-    return [
-        (
-            "Recall by size of the cell",
-            show.recall(
-                {name: a.recall_by_size for name, a in analyses.items()},
-                "root of the area in pixels",
-                "Recall by size of the cell",
-            ),
-        ),
-        (
-            "Recall by crowding",
-            show.recall(
-                {name: a.recall_by_crowding for name, a in analyses.items()},
-                "neighbours",
-                "Recall by number of neighbours",
-            ),
-        ),
-    ]
-
-
-def _gallery(
-    runs: Sequence[str],
-    analyses: Sequence[Analysis],
-    images: Sequence[list[ImageResult]],
-    labelled: LabelledSet,
-    most: int,
-) -> tuple[Gallery, str]:
-    """The gallery, and a sentence on what it shows."""
-    chosen = choose(analyses, most)
-    number_of = {image.name: i for i, image in enumerate(images[0])}
-    # A generator: one image at a time is in memory.
-    pixels = labelled.images([images[0][i].name for i in chosen])
-    pixels = tqdm(pixels, "gallery", len(chosen), unit="image", delay=1, leave=False)
-    shown = gallery(
-        runs,
-        analyses,
-        images,
-        ((number_of[name], image) for name, image in pixels),
-        labelled.palette,
-    )
-    total, count = len(images[0]), len(chosen)
-    which = (
-        f"All {total}" if count == total else f"The {count} worst and best of {total}"
-    )
-    return shown, (
-        f"{which} validation images, the worst by AP50 first. Outcomes are those at "
-        f"score {analyses[0].settings['score_thr']:g}; predictions below it are grey."
-    )
-
-
-def _data(run: Run) -> dict:
-    """The section on the data set."""
-    sets = {}
-    for name, loader in (("training", "train"), ("validation", "val")):
-        config = run.cfg.get(f"{loader}_dataloader")
-        if not config or (run.split is not None and not run.split[loader]):
-            continue
-        labelled = LabelledSet.from_config(config.dataset)
-        sets[name] = list(
-            tqdm(labelled, desc=f"{name} images", unit="image", delay=1, leave=False)
-        )
-    headers, rows = class_table(sets, labelled.classes)
-    facts = [(name, set_facts(images)) for name, images in sets.items()]
-    if run.split is not None:
-        facts.insert(0, ("split", f"{run.split['name']}, rule {run.split['rule']}"))
-    return {"facts": facts, "headers": headers, "rows": rows}
-
-
-def _parent_differences(run: Run) -> dict | None:
-    """The settings that differ from the parents of the run's config."""
-    if run.config_file is None:
-        return None
-    try:
-        names, inherited = parents(run.config_file)
-    except FileNotFoundError:  # a parent is gone
-        return None
-    return {
-        "config": str(run.config_file),
-        "parents": names,
-        "rows": differences([inherited, run.cfg]),
-    }

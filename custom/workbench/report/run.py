@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import shlex
@@ -78,7 +77,6 @@ class Run:
             ("folder", str(self.path)),
             ("command", "python " + shlex.join(self.record.get("command", []))),
             ("started", self.record.get("started", "unknown")),
-            ("training", f"{training_hours(self.rows):.2f} hours, without validation"),
             ("seed", str(self.record.get("seed", "unknown"))),
             ("processes", str(self.record.get("world_size", "unknown"))),
             ("git commit", git.get("commit", "unknown")),
@@ -148,19 +146,6 @@ def series(rows: list[dict], key: str) -> tuple[list, list]:
     return list(points), list(points.values())
 
 
-def training_hours(rows: list[dict]) -> float:
-    """Hours of training steps: their logged mean time by their number."""
-    seconds, last = 0.0, 0
-    for row in rows:
-        if "loss" not in row or "time" not in row:
-            continue
-        step = row["step"]
-        # After a resume the numbers begin again somewhere.
-        seconds += row["time"] * (step - last if step > last else 0)
-        last = step
-    return seconds / 3600
-
-
 def names_of(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths of runs that tell them apart.
 
@@ -173,23 +158,6 @@ def names_of(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise InputError(paths[0], "a run is named twice", "Name different runs")
-
-
-def parents(config: Path) -> tuple[list[str], Config]:
-    """Names of a config's direct parents, and what it inherits from them.
-
-    Raises:
-        FileNotFoundError: A parent does not exist.
-    """
-    names: list[str] = []
-    for node in ast.parse(config.read_text()).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if isinstance(target, ast.Name) and target.id == "_base_":
-            value = ast.literal_eval(node.value)
-            names = [value] if isinstance(value, str) else list(value)
-    absolute = [n if "::" in n else str((config.parent / n).resolve()) for n in names]
-    # As MMEngine merges them, without the config's own lines.
-    return names, Config.fromstring(f"_base_ = {absolute!r}", ".py")
 
 
 def _read_object(path: Path) -> dict | None:

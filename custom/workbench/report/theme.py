@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import plotly.io
+
 Color = tuple[int, ...]
 
 # Outcomes of cells and predictions, see custom.workbench.analysis.outcomes. The palette
@@ -68,55 +70,26 @@ def class_colorways(palette: Sequence[Color]) -> dict[str, list[str]]:
     }
 
 
-def _template(ink: str, muted: str, line: str, hover: str) -> dict:
-    axis = {
-        "gridcolor": line,
-        "linecolor": line,
-        "zerolinecolor": line,
-        "tickcolor": line,
-        "tickfont": {"color": muted},
-        "title": {"font": {"color": muted, "size": 12}, "standoff": 8},
-        "zeroline": False,
-        "ticks": "",
-        "automargin": True,
-    }
+def _template(name: str) -> dict:
+    """One of Plotly's templates, on the page's own background."""
+    layout = plotly.io.templates[name].layout.to_plotly_json()
+    transparent = "rgba(0,0,0,0)"
     return {
         "layout": {
-            "font": {
-                "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
-                "size": 12,
-                "color": ink,
-            },
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "xaxis": axis,
-            "yaxis": axis,
+            **layout,
+            "font": {**layout["font"], "family": "system-ui, sans-serif", "size": 12},
+            "paper_bgcolor": transparent,
+            "plot_bgcolor": transparent,
+            "modebar": {"bgcolor": transparent},
             "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
-            "legend": {
-                "orientation": "h",
-                "y": 1.02,
-                "yanchor": "bottom",
-                "x": 0,
-                "font": {"color": ink},
-            },
-            "hoverlabel": {
-                "bgcolor": hover,
-                "bordercolor": line,
-                "font": {"color": ink},
-            },
-            "modebar": {
-                "bgcolor": "rgba(0,0,0,0)",
-                "color": muted,
-                "activecolor": ink,
-            },
+            "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
             "hovermode": "x unified",
             "bargap": 0.25,
-            "annotationdefaults": {"font": {"color": muted}},
         }
     }
 
 
 PLOTLY_TEMPLATES = {
-    "light": _template("#1c1f24", "#5b626d", "#e2e4e8", "#ffffff"),
-    "dark": _template("#e7e9ed", "#a2a9b5", "#30353e", "#23272e"),
+    "light": _template("plotly_white"),
+    "dark": _template("plotly_dark"),
 }

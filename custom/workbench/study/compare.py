@@ -109,8 +109,8 @@ def standard_error(
     the seed does. The first is the jackknife over the groups of each fold (Efron and
     Stein, Annals of Statistics 9, 586, 1981); the second is the variance among the
     seeds of one fold, pooled over both rows, over the number of runs. A row with one
-    seed is judged by the seeds of the other. The degrees of freedom are combined as in
-    :func:`custom.workbench.analysis.statistics.paired_difference`.
+    seed is judged by the seeds of the other. The degrees of freedom are the harmonic
+    mean of the two, weighted by the variances (more careful than Satterthwaite's).
 
     Args:
         before: Runs and lines of the row that is compared with.

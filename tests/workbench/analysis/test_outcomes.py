@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 
 from custom.evaluation.matching import match_image
 from custom.evaluation.panoptic import detection_counts
-from custom.workbench.analysis.breakdown import confusion
 from custom.workbench.analysis.outcomes import (
     CELL_OUTCOMES,
     PREDICTION_OUTCOMES,
+    confusion,
     find_outcomes,
 )
 from tests.cell_scenes import CLASSES, bitmaps, make_result, random_result

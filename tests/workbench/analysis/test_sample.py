@@ -142,7 +142,8 @@ def test_many_images_are_taken_together_in_blocks():
 @pytest.mark.slow
 @pytest.mark.parametrize("n_groups", [5, 8, 13, 20])
 def test_interval_of_ap50_and_pq_covers_what_it_says(n_groups):
-    """Patients of unequal numbers of cells and difficulty, two classes."""
+    """Patients of unequal numbers of cells and difficulty, two classes; F1 is in
+    test_statistics.py."""
     rng = np.random.default_rng(0)
 
     def patients(count: int) -> Sample:
@@ -171,10 +172,9 @@ def test_interval_of_ap50_and_pq_covers_what_it_says(n_groups):
         )  # fmt: skip
 
     truth = patients(4000).metrics(np.ones(4000), "ab")
-    trials, inside = 500, {"AP50": 0, "PQ": 0, "F1": 0}
+    trials, inside = 1500, {"AP50": 0, "PQ": 0}
     for _ in range(trials):
         found = estimates([patients(n_groups)], "ab", range(n_groups))
         for key in inside:
             inside[key] += found[key].low <= truth[key] <= found[key].high
-    for key, count in inside.items():
-        assert count / trials >= 0.93 - 1.7 * np.sqrt(0.93 * 0.07 / trials), key
+    assert min(inside.values()) / trials >= 0.93, inside
