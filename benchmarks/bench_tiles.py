@@ -163,7 +163,7 @@ def run(side: int, args: argparse.Namespace) -> dict:
 
             scene = segmenter.open(path)
             step("open")
-            strips = segmenter.strips(scene)
+            strips = [segmenter.strip(scene, row) for row in range(scene.rows)]
             step("read")
             steps["network"], steps["read"] = (
                 timed.seconds,

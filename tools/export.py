@@ -22,7 +22,6 @@ from pathlib import Path
 
 from custom.errors import InputError, run_tool
 from custom.inference.export import load_export, save_export
-from custom.inference.known_types import check_types
 from custom.inference.trained_model import build_network, read_model
 from custom.models.dense_part import write_onnx
 
@@ -50,7 +49,6 @@ def main() -> None:
         if path.exists():
             raise InputError(path, "it exists already", "Choose another name")
     model = read_model(args.model, args.checkpoint)
-    check_types(args.model, model.config)
     network = build_network(model)
     # Where the run lies on this machine is not for others.
     checkpoint = Path(model.info["checkpoint"])

@@ -1,17 +1,23 @@
 """Write and read a trained model as one file that runs no code when opened.
 
 A zip of ``torch.save`` with tensors and plain Python values only. ``config`` says of
-which registered types the network and the test pipeline are built;
-:func:`custom.inference.known_types.check_types` says which of them are allowed, and is
-to be asked before anything is built from a file.
+which registered types the network and the test pipeline are built. A config builds what
+its ``type`` fields name, and MMEngine looks far: a dotted name is imported, and so is a
+bare one that no registry knows. Some registered types read files or load from the
+network, ``init_cfg`` loads checkpoints, and ``mmcv.ops.batched_nms`` evaluates the
+``type`` of its settings as Python. So a model in a file may name the registered parts
+of the Mask R-CNN family, the steps that make an image ready, and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.registry import Registry
 from torch import Tensor
 
 from custom.errors import InputError
@@ -21,6 +27,38 @@ FORMAT = "mmcell-model"
 VERSION = 1
 _KEYS = {"config", "state_dict", "classes", "palette", "info"}
 _REMEDY = "Make one of a run folder with tools/export.py"
+_TRUST = "Use the run folder, if you trust where it comes from: its config is code"
+# Modules whose registered classes build from numbers and names alone, without reading
+# files or the network (init_cfg aside).
+_MODULES = (
+    "custom.models.",
+    "mmcv.cnn.bricks.",
+    "mmdet.models.backbones.",
+    "mmdet.models.data_preprocessors.",
+    "mmdet.models.dense_heads.rpn_head",
+    "mmdet.models.detectors.cascade_rcnn",
+    "mmdet.models.detectors.htc",
+    "mmdet.models.detectors.mask_rcnn",
+    "mmdet.models.losses.",
+    "mmdet.models.necks.",
+    "mmdet.models.roi_heads.",
+    "mmdet.models.task_modules.assigners.",
+    "mmdet.models.task_modules.coders.",
+    "mmdet.models.task_modules.prior_generators.",
+    "mmdet.models.task_modules.samplers.",
+    "torch.nn.modules.",
+)
+# Named by `type` as well, but not registered: functions and layers of mmcv.ops.
+_OPERATIONS = frozenset({"nms", "soft_nms", "RoIAlign", "RoIPool"})
+# Steps of a test pipeline.
+_STEPS = (
+    "LoadCellImage", "PackDetInputs", "Pad", "RandomDihedral", "RandomFlip",
+    "RandomGrayscale", "Resize", "StainNormalize", "TestTimeAug",
+)  # fmt: skip
+# What loads weights or moves to another library's registry.
+FORBIDDEN_KEYS = frozenset(
+    {"_scope_", "checkpoint", "custom_imports", "init_cfg", "pretrained"}
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +86,7 @@ def save_export(path: str | Path, model: ExportedModel) -> None:
     """Write an exported model atomically.
 
     Raises:
-        InputError: It cannot be written, or holds what is not plain (see
-            :func:`load_export`).
+        InputError: It cannot be written, or :func:`load_export` would refuse it.
     """
     data = {"format": FORMAT, "version": VERSION, **asdict(model)}
     _check(path, data)
@@ -57,13 +94,12 @@ def save_export(path: str | Path, model: ExportedModel) -> None:
 
 
 def load_export(path: str | Path) -> ExportedModel:
-    """Read an exported model.
-
-    Nothing is built from it here: see the module's docstring.
+    """Read an exported model; nothing is built yet.
 
     Raises:
         InputError: The file is missing, damaged, not an exported model, of a later
-            version, would run code, or holds anything but plain values and tensors.
+            version, would run code, holds anything but plain values and tensors, or
+            names a type that is not allowed.
     """
     data = read_checkpoint(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -90,7 +126,15 @@ def _check(path: str | Path, data: dict) -> None:
     if not isinstance(config, dict) or not {"model", "pipeline"} <= config.keys():
         raise InputError(path, "its config lacks a model or a pipeline", _REMEDY)
     for key in ("config", "info"):
-        check_plain(path, data[key], key)
+        for name, value in _nodes(data[key], key):
+            plain = (str, int, float, bool, type(None), dict, list, tuple)
+            if type(value) not in plain:
+                raise InputError(
+                    path, f"{name} is of type {type(value).__name__}", _REMEDY
+                )
+            for inner in value if isinstance(value, dict) else ():
+                if not isinstance(inner, str):
+                    raise InputError(path, f"{name} has the key {inner!r}", _REMEDY)
     colours = isinstance(palette, tuple) and all(
         isinstance(c, tuple)
         and len(c) == 3
@@ -105,31 +149,58 @@ def _check(path: str | Path, data: dict) -> None:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()
     ):
         raise InputError(path, "its weights are not named tensors", _REMEDY)
+    check_types(path, config)
 
 
-def check_plain(source: str | Path, value: Any, name: str) -> None:
-    """Refuse anything but dicts, lists, tuples, strings, numbers, booleans and None.
+def check_types(source: str | Path, config: dict[str, Any]) -> None:
+    """Refuse a config of an exported model that names other types than those allowed.
+
+    The check imports and builds nothing.
 
     Args:
         source: What the error names.
-        value: Checked recursively.
-        name: What the error calls it.
+        config: See :class:`ExportedModel`.
 
     Raises:
-        InputError: Something else is in it.
+        InputError: It names another type, or has a setting that loads something.
     """
+    for name, node in _nodes(config, "config"):
+        if not isinstance(node, dict):
+            continue
+        if forbidden := FORBIDDEN_KEYS & node.keys():
+            raise InputError(source, f"{name} has {min(forbidden)}", _TRUST)
+        kind = node.get("type", "")
+        steps = name.startswith(("config.pipeline", "config.tta_pipeline"))
+        known = isinstance(kind, str) and (kind in _STEPS if steps else _is_part(kind))
+        if "type" in node and not known:
+            raise InputError(
+                source,
+                f"{name} is of type {kind!r}, which a model in a file may not use",
+                _TRUST,
+            )
+
+
+def _nodes(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield a value and everything in it, with their places as names."""
+    yield name, value
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, str):
-                raise InputError(source, f"{name} has the key {key!r}", _REMEDY)
-            check_plain(source, inner, f"{name}.{key}")
+            yield from _nodes(inner, f"{name}.{key}")
     elif isinstance(value, list | tuple):
         for i, inner in enumerate(value):
-            check_plain(source, inner, f"{name}[{i}]")
-    elif type(value) not in (str, int, float, bool, type(None)):
-        raise InputError(
-            source,
-            f"{name} is of type {type(value).__name__}",
-            "An exported model holds plain values: say it in the config by a name, a "
-            "number or a list of them",
-        )
+            yield from _nodes(inner, f"{name}[{i}]")
+
+
+def _is_part(kind: str) -> bool:
+    """Whether a registry knows the name, of a module that is allowed."""
+    if kind in _OPERATIONS:
+        return True
+    registry: Registry | None
+    for registry in (MODELS, TASK_UTILS):
+        registry.import_from_location()  # the library's own modules
+        while registry is not None:
+            if kind in registry.module_dict:
+                module = registry.module_dict[kind].__module__
+                return f"{module}.".startswith(_MODULES)
+            registry = registry.parent
+    return False

@@ -9,13 +9,8 @@ import numpy as np
 from faster_coco_eval import mask as fast_mask
 from scipy.sparse import csr_matrix
 
-from custom.inference.tiles import Detections, shared_pixels
-from custom.structures.rle import (
-    decode_runs,
-    encode_runs,
-    interval_pairs,
-    overlap_areas,
-)
+from custom.inference.tiles import Detections, box_pairs, shared_pixels
+from custom.structures.rle import decode_runs, encode_runs, overlap_areas
 
 METHODS = ("nms", "wbf")
 
@@ -201,17 +196,13 @@ def box_ious(boxes: np.ndarray) -> csr_matrix:
     Returns:
         (N, N) symmetric, without its diagonal.
     """
+    first, second = box_pairs(boxes)
+    low = np.maximum(boxes[first, :2], boxes[second, :2])
+    shared = (np.minimum(boxes[first, 2:], boxes[second, 2:]) - low).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    firsts, seconds, ious = [], [], []
-    for a, b in interval_pairs(boxes[:, 0], boxes[:, 2]):
-        low = np.maximum(boxes[a, :2], boxes[b, :2])
-        extent = np.minimum(boxes[a, 2:], boxes[b, 2:]) - low
-        meet = (extent > 0).all(axis=1)
-        a, b, shared = a[meet], b[meet], extent[meet].prod(axis=1)
-        firsts.append(a)
-        seconds.append(b)
-        ious.append(shared / (areas[a] + areas[b] - shared))
-    return _symmetric(firsts, seconds, ious, len(boxes))
+    return _symmetric(
+        first, second, shared / (areas[first] + areas[second] - shared), len(boxes)
+    )
 
 
 def mask_ious(rles: Sequence[dict]) -> csr_matrix:
@@ -219,15 +210,15 @@ def mask_ious(rles: Sequence[dict]) -> csr_matrix:
     first, second, shared = overlap_areas(rles)
     areas = fast_mask.area(list(rles)).astype(np.int64) if len(rles) else np.zeros(0)
     ious = shared / (areas[first] + areas[second] - shared)
-    return _symmetric([first], [second], [ious], len(rles))
+    return _symmetric(first, second, ious, len(rles))
 
 
-def _symmetric(firsts: list, seconds: list, values: list, count: int) -> csr_matrix:
+def _symmetric(
+    first: np.ndarray, second: np.ndarray, values: np.ndarray, count: int
+) -> csr_matrix:
     """A symmetric sparse matrix of the values of its upper half."""
-    first, second = (np.concatenate([[], *p]).astype(int) for p in (firsts, seconds))
-    value = np.concatenate([[], *values])
-    places = np.concatenate([first, second]), np.concatenate([second, first])
-    return csr_matrix((np.concatenate([value, value]), places), (count, count))
+    half = csr_matrix((values, (first, second)), (count, count))
+    return (half + half.T).tocsr()
 
 
 def vote_masks(
@@ -281,21 +272,14 @@ def best_class(detections: Detections) -> np.ndarray:
     Args:
         detections: N detections, best score first.
     """
-    windows, areas = detections.masks.windows, detections.masks.areas
-    firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for a, b in interval_pairs(windows[:, 0], windows[:, 2]):
-        extent = np.minimum(windows[a, 2:], windows[b, 2:])
-        extent = (extent - np.maximum(windows[a, :2], windows[b, :2])).clip(min=0)
-        # An IoU above a half means that a third of both areas is shared.
-        near = 3 * extent.prod(axis=1, dtype=np.int64) > areas[a] + areas[b]
-        near &= detections.labels[a] != detections.labels[b]
-        firsts.append(np.minimum(a, b)[near])
-        seconds.append(np.maximum(a, b)[near])
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    labels, areas = detections.labels, detections.masks.areas
+    first, second = box_pairs(detections.masks.windows)
+    other = labels[first] != labels[second]
+    first, second = first[other], second[other]
     shared = shared_pixels(detections.masks, first, second)
+    # An IoU above a half means that a third of both areas is shared.
     same = 3 * shared > areas[first] + areas[second]
     gone = np.zeros(len(detections), bool)
-    order = np.lexsort((second[same], first[same]))
-    for a, b in zip(first[same][order], second[same][order], strict=True):
+    for a, b in zip(first[same], second[same], strict=True):
         gone[b] |= ~gone[a]
     return np.flatnonzero(~gone)

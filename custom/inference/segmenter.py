@@ -200,14 +200,16 @@ class Segmenter:
                 :func:`custom.io.slide.open_image` takes; or (H, W) or (H, W, 1 to 4),
                 uint8 or uint16, RGB(A) or gray. Floats are refused: their range is
                 not known.
-            progress: Show a progress bar of the tiles.
+            progress: Show a progress bar of the rows of tiles.
             place: ``region``, ``page``, ``mpp`` and ``name``, see :meth:`open`.
 
         Raises:
             InputError: The image cannot be read or the region is not in it.
         """
         scene = self.open(image, **place)
-        return self.finish(scene, self.strips(scene, progress=progress))
+        hidden = not progress
+        rows = tqdm(range(scene.rows), scene.name, delay=5, leave=False, disable=hidden)
+        return self.finish(scene, [self.strip(scene, row) for row in rows])
 
     def open(
         self,
@@ -297,45 +299,19 @@ class Segmenter:
             ]
         return judged.order, []
 
-    def strips(
-        self,
-        scene: Scene,
-        wanted: Iterable[int] | None = None,
-        progress: bool = False,
-    ) -> list[Strip]:
-        """Predict rows of tiles; any process may predict any of them.
-
-        Args:
-            scene: The image.
-            wanted: Numbers of the rows; default: all.
-            progress: Show a progress bar of the batches.
-        """
-        rows = list(range(scene.rows) if wanted is None else wanted)
-        batches = -(-len(scene.grid.columns) // self.batch_size) * len(rows)
-        with tqdm(
-            total=batches,
-            desc=scene.name,
-            unit="batch",
-            delay=5,
-            leave=False,
-            disable=not progress,
-        ) as bar:
-            return [self._strip(scene, row, bar) for row in rows]
-
-    def _strip(self, scene: Scene, row: int, bar: tqdm) -> Strip:
+    def strip(self, scene: Scene, row: int) -> Strip:
+        """Predict a row of tiles; any process may predict any of them."""
         across = len(scene.grid.columns)
         # A box of the network ends near the tile's border, within two of its pixels.
         merger = TileMerger(scene.grid, border=max(2, math.ceil(2 / scene.scale)))
-        numbers = range(row * across, (row + 1) * across)
         shown = [
-            n for n in numbers if scene.tissue is None or scene.tissue(*scene.grid[n])
+            number
+            for number in range(row * across, (row + 1) * across)
+            if scene.tissue is None or scene.tissue(*scene.grid[number])
         ]
         began = time.perf_counter()
-        for first in range(0, across, self.batch_size):
-            batch = shown[first : first + self.batch_size]
-            if batch:
-                self._predict(scene, batch, merger)
-            bar.update()
+        for first in range(0, len(shown), self.batch_size):
+            self._predict(scene, shown[first : first + self.batch_size], merger)
         return {
             **merger.state(),
             "predicted": np.array(len(shown)),

@@ -17,10 +17,11 @@ tolerances of :class:`TileMerger`, which change nothing for an oracle.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -90,18 +91,6 @@ class TileGrid:
             for seams, place in zip(self._seams, (y, x), strict=True)
         )
         return int(row * len(self.columns) + column)
-
-    def overlapping(self) -> Iterator[tuple[int, int]]:
-        """Yield each pair of tiles that share pixels, as ``(i, j)`` with i < j."""
-        for i in range(len(self)):
-            row, column = divmod(i, len(self.columns))
-            below = np.flatnonzero(self.rows[row:, 0] < self.rows[row, 1]) + row
-            span = self.columns[column]
-            beside = (self.columns[:, 0] < span[1]) & (self.columns[:, 1] > span[0])
-            for r in below:
-                for c in np.flatnonzero(beside):
-                    if (j := int(r * len(self.columns) + c)) > i:
-                        yield i, j
 
 
 def _spans(length: int, tile: int, overlap: int) -> np.ndarray:
@@ -281,7 +270,10 @@ class TileMerger:
         """The detections of the whole image, best score first."""
         detections = Detections.cat(self._parts)
         tiles, cut = np.concatenate(self._tiles), np.concatenate(self._cut)
-        first, second = self._meeting(detections, tiles)
+        first, second = box_pairs(detections.masks.windows)
+        labels = detections.labels
+        meet = (tiles[first] != tiles[second]) & (labels[first] == labels[second])
+        first, second = first[meet], second[meet]
         shared = shared_pixels(detections.masks, first, second)
         first, second, shared = (a[shared > 0] for a in (first, second, shared))
         areas = detections.masks.areas
@@ -325,24 +317,6 @@ class TileMerger:
             place[part] = i
         return self._suppress(whole, place[first], place[second])
 
-    def _meeting(
-        self, detections: Detections, tiles: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs of detections of one class in two tiles whose masks' boxes overlap."""
-        windows, labels = detections.masks.windows, detections.labels
-        begin = np.searchsorted(tiles, np.arange(len(self.grid) + 1))
-        firsts, seconds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for i, j in self.grid.overlapping():
-            seen = _common(self.grid[i], self.grid[j])
-            a, b = (np.arange(begin[k], begin[k + 1]) for k in (i, j))
-            a, b = (k[_meet(windows[k], np.array(seen))] for k in (a, b))
-            meet = _meet(windows[a][:, None], windows[b][None])
-            meet &= labels[a][:, None] == labels[b]
-            i, j = np.nonzero(meet)
-            firsts.append(a[i])
-            seconds.append(b[j])
-        return np.concatenate(firsts), np.concatenate(seconds)
-
     def _suppress(
         self, detections: Detections, first: np.ndarray, second: np.ndarray
     ) -> Detections:
@@ -371,9 +345,20 @@ def _common(a: tuple, b: tuple) -> tuple[int, int, int, int]:
     return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
 
 
-def _meet(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether rectangles (..., 4) share a pixel."""
-    return ((a[..., :2] < b[..., 2:]) & (b[..., :2] < a[..., 2:])).all(axis=-1)
+def box_pairs(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of boxes that overlap, as two index arrays, the smaller index first.
+
+    Args:
+        boxes: (N, 4), xyxy or yxyx.
+    """
+    shapes = shapely.box(*boxes.T)
+    first, second = shapely.STRtree(shapes).query(shapes)
+    low = np.maximum(boxes[first, :2], boxes[second, :2])
+    high = np.minimum(boxes[first, 2:], boxes[second, 2:])
+    meet = (first < second) & (low < high).all(axis=1)
+    first, second = first[meet], second[meet]
+    order = np.lexsort((second, first))
+    return first[order], second[order]
 
 
 def _cropped(masks: BoxMasks, index: int, window: tuple) -> np.ndarray:

@@ -29,8 +29,7 @@ from custom.datasets.splits import Split
 from custom.engine.configs import prediction_pipeline, tta_pipeline
 from custom.engine.runs import checkpoint_of_run, config_of_run, read_config
 from custom.errors import InputError
-from custom.inference.export import ExportedModel, load_export
-from custom.inference.known_types import FORBIDDEN_KEYS, check_types
+from custom.inference.export import FORBIDDEN_KEYS, ExportedModel, load_export
 from custom.inference.segmenter import TileResult
 from custom.io.checkpoint import read_checkpoint
 from custom.io.colours import class_palette
@@ -71,9 +70,7 @@ def read_model(
             )
         if options:
             raise InputError(model, "it lacks a config to change", "Use the run folder")
-        exported = load_export(model)
-        check_types(model, exported.config)
-        return exported
+        return load_export(model)
     if checkpoint is None:
         model, checkpoint = _config_of(model), checkpoint_of_run(model)
     try:
@@ -175,7 +172,7 @@ def build_network(model: ExportedModel) -> TwoStageDetector:
     """The network with its weights, on the CPU.
 
     Args:
-        model: Its types are trusted: from a run, or checked by ``check_types``.
+        model: Its types are trusted: from a run, or checked by ``load_export``.
 
     Raises:
         InputError: The network, the weights and the classes do not belong together.

@@ -213,13 +213,16 @@ def test_a_call_goes_on_where_another_was_stopped(
 def test_a_killed_large_image_resumes_at_its_rows_and_new_names_need_no_network(
     run_tool, checkpoint, image, tmp_path, monkeypatch
 ):
-    rows, strips = [], Segmenter.strips
+    rows, strip = [], Segmenter.strip
 
-    def killed(self, scene, wanted=None, progress=False):
+    def killed(self, scene, row):
         if len(rows) == 3:
             raise KeyboardInterrupt
-        rows.extend(wanted)
-        return strips(self, scene, wanted, progress)
+        return counted(self, scene, row)
+
+    def counted(self, scene, row):
+        rows.append(row)
+        return strip(self, scene, row)
 
     def call(out, *more):
         rows.clear()
@@ -230,15 +233,11 @@ def test_a_killed_large_image_resumes_at_its_rows_and_new_names_need_no_network(
         return list(rows)
 
     out = tmp_path / "out"
-    monkeypatch.setattr(Segmenter, "strips", killed)
+    monkeypatch.setattr(Segmenter, "strip", killed)
     with pytest.raises(KeyboardInterrupt):
         call(out)
 
-    def counted(self, scene, wanted=None, progress=False):
-        rows.extend(wanted)
-        return strips(self, scene, wanted, progress)
-
-    monkeypatch.setattr(Segmenter, "strips", counted)
+    monkeypatch.setattr(Segmenter, "strip", counted)
     assert call(out) == list(range(3, 9))  # nine rows of nine tiles
     assert call(tmp_path / "again") == list(range(9))
     for name in ("cells.geojson", "cells.csv", "summary.csv"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -11,27 +12,38 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 
 from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
 from custom.io.atomic import write_atomically
-from custom.workbench.predict.label_tiff import label_dtype, write_label_tiff
 
+KINDS = ("overlay", "labels", "geojson", "coco", "csv", "parquet")
 # A PNG of more pixels a side takes minutes and hundreds of megabytes.
 _LARGEST_PNG = 4096
-KINDS = ("overlay", "labels", "geojson", "coco", "csv", "parquet")
-
-
 # Lengths of runs have 32 bits in COCO's RLE.
 _MOST_COCO_PIXELS = 1 << 32
+# Rows of a label image that are made and compressed at once.
+_BAND = 256
+# Beyond this many bytes ImageJ's TIFF cannot hold an image.
+_BIG = 1 << 31
 
 
-def check_size(kinds: Sequence[str], source: str, size: tuple[int, int]) -> None:
-    """Refuse an image of which a kind of file cannot be written, before predicting it.
+def check_kinds(
+    kinds: Sequence[str], source: str = "", size: tuple[int, int] = (0, 0)
+) -> None:
+    """Refuse kinds of files that cannot be written, before anything is predicted.
 
     Raises:
-        InputError: COCO's RLE cannot express so many pixels.
+        InputError: Parquet is asked for and pyarrow is not installed, or COCO's RLE
+            cannot express the pixels of an image of (H, W) ``size``.
     """
+    if "parquet" in kinds and find_spec("pyarrow") is None:
+        raise InputError(
+            "parquet",
+            "pyarrow is not installed, which writes it",
+            "Use csv, or install it: pip install pyarrow",
+        )
     if "coco" in kinds and size[0] * size[1] >= _MOST_COCO_PIXELS:
         raise InputError(
             source,
@@ -41,21 +53,7 @@ def check_size(kinds: Sequence[str], source: str, size: tuple[int, int]) -> None
         )
 
 
-def check_kinds(kinds: list[str]) -> None:
-    """Refuse kinds that cannot be written here.
-
-    Raises:
-        InputError: Parquet is asked for and pyarrow is not installed.
-    """
-    if "parquet" in kinds and find_spec("pyarrow") is None:
-        raise InputError(
-            "parquet",
-            "pyarrow is not installed, which writes it",
-            "Use csv, or install it: pip install pyarrow",
-        )
-
-
-def files_of(kind: str, base: Path, class_names: tuple[str, ...]) -> list[Path]:
+def files_of(kind: str, base: Path, class_names: Sequence[str]) -> list[Path]:
     """The files that a kind can have; of an overlay one of the two.
 
     Args:
@@ -63,19 +61,17 @@ def files_of(kind: str, base: Path, class_names: tuple[str, ...]) -> list[Path]:
         base: Folder and name of the image.
         class_names: The classes.
     """
+    safe = [re.sub(r"[^\w.-]+", "_", name) for name in class_names]
     endings = {
         "overlay": ["_overlay.png", "_overlay.jpg"],
         "labels": [
             "_labels.tif",
             "_classes.tif",
-            *(f"_{i}-{_safe(name)}.tif" for i, name in enumerate(class_names, 1)),
+            *(f"_{number}-{name}.tif" for number, name in enumerate(safe, 1)),
         ],
-        "geojson": [".geojson"],
         "coco": [".json"],
-        "csv": [".csv"],
-        "parquet": [".parquet"],
     }
-    return [base.with_name(base.name + ending) for ending in endings[kind]]
+    return [base.with_name(base.name + e) for e in endings.get(kind, [f".{kind}"])]
 
 
 def write_files(
@@ -131,8 +127,7 @@ def write_files(
 
 def _write_overlay(cells: Segmentation, files: list[Path]) -> Path:
     bgr = cv2.cvtColor(cells.overlay(), cv2.COLOR_RGB2BGR)
-    large = max(bgr.shape) > _LARGEST_PNG
-    path, other = files[::-1] if large else files
+    path, other = files[::-1] if max(bgr.shape) > _LARGEST_PNG else files
     with write_atomically(path) as part:
         part.write_bytes(cv2.imencode(path.suffix, bgr)[1].tobytes())
     other.unlink(missing_ok=True)  # of this image, at another size
@@ -140,7 +135,8 @@ def _write_overlay(cells: Segmentation, files: list[Path]) -> Path:
 
 
 def _write_labels(cells: Segmentation, files: list[Path]) -> None:
-    numbers = label_dtype(len(cells))
+    # ImageJ lacks 32-bit integers; float32 is exact up to 2^24.
+    numbers = np.uint16 if len(cells) <= np.iinfo(np.uint16).max else np.float32
 
     def classes(y1: int, y2: int) -> np.ndarray:
         return cells.class_values[cells.label_rows(y1, y2)]
@@ -152,7 +148,50 @@ def _write_labels(cells: Segmentation, files: list[Path]) -> None:
     ]
     for path, (read, dtype) in zip(files, rows, strict=True):
         with write_atomically(path) as part:
-            write_label_tiff(part, read, cells.size, dtype, cells.mpp)
+            _write_label_tiff(part, read, cells.size, dtype, cells.mpp)
+
+
+def _write_label_tiff(
+    path: Path,
+    rows: Callable[[int, int], np.ndarray],
+    size: tuple[int, int],
+    dtype: type[np.generic],
+    mpp: float | None,
+) -> None:
+    """Write a label image for ImageJ and napari band by band, with its pixel size.
+
+    Args:
+        path: The file.
+        rows: Gives rows y1 to y2 of the image, (y2 - y1, W) of any number type.
+        size: (H, W) of the image.
+        dtype: Of the file.
+        mpp: Micrometres per pixel; None if not known.
+    """
+    height, width = size
+
+    def bands() -> Iterator[bytes]:
+        for start in range(0, height, _BAND):
+            band = rows(start, min(start + _BAND, height))
+            yield zlib.compress(np.ascontiguousarray(band, dtype).tobytes())
+
+    big = height * width * np.dtype(dtype).itemsize > _BIG
+    known: dict = {}
+    if mpp is not None and big:
+        known = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "centimeter"}
+    elif mpp is not None:
+        known = {"resolution": (1 / mpp, 1 / mpp), "metadata": {"unit": "um"}}
+    tifffile.imwrite(
+        path,
+        bands(),
+        shape=size,
+        dtype=dtype,
+        rowsperstrip=min(_BAND, height),
+        compression="zlib",
+        photometric="minisblack",
+        imagej=not big,
+        bigtiff=big,
+        **known,
+    )
 
 
 def _write_rows(path: Path, head: dict, key: str, rows: Iterator[dict]) -> None:
@@ -164,8 +203,3 @@ def _write_rows(path: Path, head: dict, key: str, rows: Iterator[dict]) -> None:
             file.write(separator + json.dumps(row))
             separator = ",\n"
         file.write("]}\n")
-
-
-def _safe(name: str) -> str:
-    """The name of a class as a part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", name)

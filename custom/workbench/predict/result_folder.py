@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,12 @@ from custom.io.json_file import read_json, write_json
 from custom.workbench.predict.inputs import ImageInput
 from custom.workbench.predict.outputs import files_of
 
-SETTINGS = "predict.json"
-SUMMARY = "summary.csv"
+_SETTINGS, _SUMMARY = "predict.json", "summary.csv"
 # For each finished image a record, written after its files, and its cells.
 _RECORDS = ".finished"
 # Rows of tiles of images that are not finished.
 _STRIPS = ".tiles"
+Arrays = Mapping[str, np.ndarray]
 
 
 class ResultFolder:
@@ -46,20 +46,10 @@ class ResultFolder:
         root: Path,
         kinds: Sequence[str],
         class_names: Sequence[str],
-        written: Mapping | None = None,
+        written: Mapping,
     ) -> None:
-        self.root, self.kinds = root, tuple(kinds)
-        self.class_names = tuple(class_names)
-        written = {**(written or {}), "class_names": self.class_names}
-        self.written = json.loads(json.dumps(written))
-
-    def base(self, image: ImageInput) -> Path:
-        """Folder and name of an image's files."""
-        return self.root / image.name
-
-    def holds(self, path: str) -> bool:
-        """Whether a path is in the folder."""
-        return self.root.absolute() in Path(path).absolute().parents
+        self.root, self.kinds, self.class_names = root, kinds, class_names
+        self.written = _plain({**written, "class_names": class_names})
 
     def begin(self, images: Sequence[ImageInput], settings: dict) -> None:
         """Make the folder, or make sure that the run can resume in it.
@@ -74,22 +64,25 @@ class ResultFolder:
             InputError: It has results of other settings or files of the same names, or
                 cannot be written.
         """
-        settings = json.loads(json.dumps(settings))
-        path = self.root / SETTINGS
+        settings, path = _plain(settings), self.root / _SETTINGS
         if path.exists():
             before = read_json(path)
-            changed = [k for k in settings if before.get(k) != settings[k]]
-            if changed:
-                raise InputError(
-                    self.root,
-                    f"it holds results with {changed[0]} {before.get(changed[0])!r}, "
-                    f"not {settings[changed[0]]!r}",
-                    "Choose another folder",
-                )
+            for name, value in settings.items():
+                if before.get(name) != value:
+                    raise InputError(
+                        self.root,
+                        f"it holds results with {name} {before.get(name)!r}, not "
+                        f"{value!r}",
+                        "Choose another folder",
+                    )
         else:
-            taken = [f for image in images for f in self._files(image) if f.exists()]
-            if taken:
-                raise InputError(taken[0], "it exists already", "Choose another folder")
+            for image in images:
+                for kind in self.kinds:
+                    for file in files_of(kind, self.base(image), self.class_names):
+                        if file.exists():
+                            raise InputError(
+                                file, "it exists already", "Choose another folder"
+                            )
             write_json(settings, path)
         folders = {self.base(image).parent for image in images}
         hidden = [p for n in (_RECORDS, _STRIPS) for p in (self.root / n).rglob("*")]
@@ -97,11 +90,9 @@ class ResultFolder:
             if folder.is_dir():
                 remove_parts(folder)
 
-    def _files(self, image: ImageInput) -> list[Path]:
-        base = self.base(image)
-        return [
-            f for kind in self.kinds for f in files_of(kind, base, self.class_names)
-        ]
+    def base(self, image: ImageInput) -> Path:
+        """Folder and name of an image's files."""
+        return self.root / image.name
 
     def _record(self, image: ImageInput) -> Path:
         return self.root / _RECORDS / f"{image.name}.json"
@@ -122,7 +113,7 @@ class ResultFolder:
             and all((self.root / name).exists() for name in record["files"])
         )
 
-    def cells(self, image: ImageInput, scale: float) -> dict[str, np.ndarray] | None:
+    def cells(self, image: ImageInput, scale: float) -> Arrays | None:
         """The cells of an image that was predicted at a scale before."""
         path = self._record(image).with_suffix(".npz")
         if self._known(image).get("scale") != scale or not path.exists():
@@ -134,7 +125,7 @@ class ResultFolder:
         image: ImageInput,
         summary: dict,
         files: Sequence[Path],
-        cells: Mapping[str, np.ndarray],
+        cells: Arrays,
         scale: float,
     ) -> None:
         """Note that the files of an image are written, and keep its cells.
@@ -160,23 +151,16 @@ class ResultFolder:
         write_json(record, path)
         shutil.rmtree(self.root / _STRIPS / image.name, ignore_errors=True)
 
-    def _strip(self, image: ImageInput, row: int) -> Path:
+    def strip(
+        self, image: ImageInput, row: int, predict: Callable[[], Arrays]
+    ) -> Arrays:
+        """A row of tiles of an unfinished image, predicted unless it is kept."""
         key = hashlib.sha256(json.dumps(_identity(image)).encode()).hexdigest()[:16]
-        return self.root / _STRIPS / image.name / f"{key}_{row}.npz"
-
-    def has_strip(self, image: ImageInput, row: int) -> bool:
-        """Whether a row of tiles is predicted."""
-        return self._strip(image, row).exists()
-
-    def save_strip(
-        self, image: ImageInput, row: int, strip: Mapping[str, np.ndarray]
-    ) -> None:
-        """Keep a row of tiles."""
-        _save(self._strip(image, row), strip)
-
-    def strip(self, image: ImageInput, row: int) -> dict[str, np.ndarray]:
-        """A row of tiles that was kept."""
-        return _load(self._strip(image, row))
+        path = self.root / _STRIPS / image.name / f"{key}_{row}.npz"
+        if path.exists():
+            return _load(path)
+        _save(path, strip := predict())
+        return strip
 
     def write_summary(self) -> list[dict]:
         """Write ``summary.csv``, a row for each finished image; returns the rows.
@@ -193,7 +177,7 @@ class ResultFolder:
             rows = now
             columns = list(dict.fromkeys(name for row in rows for name in row))
             with (
-                write_atomically(self.root / SUMMARY) as part,
+                write_atomically(self.root / _SUMMARY) as part,
                 part.open("w", newline="", encoding="utf-8") as file,
             ):
                 writer = csv.DictWriter(file, columns)
@@ -201,12 +185,17 @@ class ResultFolder:
                 writer.writerows(rows)
 
 
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _plain(settings: Mapping) -> dict:
+    """Settings as they come back from JSON."""
+    return json.loads(json.dumps(settings))
+
+
+def _save(path: Path, arrays: Arrays) -> None:
     with write_atomically(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
