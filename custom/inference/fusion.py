@@ -78,17 +78,12 @@ def fuse(
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
-        class_rles = None if rles is None else [rles[i] for i in rows]
-        found_boxes, found_scores, groups = _fuse_class(
-            boxes[rows],
-            scores[rows],
-            method,
-            iou_thr,
-            num_members,
-            class_rles,
+        own = None if rles is None else [rles[i] for i in rows]
+        fused_boxes, fused_scores, groups = _fuse_class(
+            boxes[rows], scores[rows], method, iou_thr, num_members, own
         )
         groups = [rows[group] for group in groups]
-        parts.append((found_boxes, found_scores, np.full(len(groups), label), groups))
+        parts.append((fused_boxes, fused_scores, np.full(len(groups), label), groups))
     if not parts:
         return Fused(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64), [])
     columns = list(zip(*parts, strict=True))

@@ -60,46 +60,33 @@ def measure(
     """
     import pandas as pd
 
-    return pd.DataFrame(_columns(segmentation, radius, radius_um))
-
-
-def _columns(
-    segmentation: Segmentation, radius: float, radius_um: float
-) -> dict[str, np.ndarray]:
-    """The columns of :func:`measure`, each of N values."""
-    count = len(segmentation)
+    count, mpp = len(segmentation), segmentation.mpp or math.nan
     shape = _shapes(segmentation.masks)
-    stains = _stains(segmentation)
-    mpp = math.nan if segmentation.mpp is None else segmentation.mpp
     centers = np.stack([shape["x"], shape["y"]], axis=1)
-    shape["x"] += segmentation.origin[0]
-    shape["y"] += segmentation.origin[1]
+    x, y = shape["x"] + segmentation.origin[0], shape["y"] + segmentation.origin[1]
     names = np.array([*segmentation.class_names, ""], object)
-    circularity = 4 * math.pi * shape["area"] / shape["perimeter"] ** 2
-    near_um = np.full(count, np.nan)
-    if segmentation.mpp is not None:
-        near_um = neighbours(centers, radius_um / mpp)
-    return {
+    area, perimeter = shape["area"], shape["perimeter"]
+    known = segmentation.mpp is not None
+    columns = {
         "image": np.full(count, segmentation.name, object),
         "cell": np.arange(1, count + 1),
         "class": names[segmentation.classes],
         "score": segmentation.scores,
-        "x": shape["x"],
-        "y": shape["y"],
-        "x_um": shape["x"] * mpp,
-        "y_um": shape["y"] * mpp,
-        "area": shape["area"].astype(np.int64),
-        "area_um2": shape["area"] * mpp**2,
-        "perimeter": shape["perimeter"],
-        "perimeter_um": shape["perimeter"] * mpp,
-        "circularity": np.minimum(circularity, 1.0),
-        "eccentricity": shape["eccentricity"],
-        "major_axis": shape["major_axis"],
-        "minor_axis": shape["minor_axis"],
-        **dict(zip(STAINS, stains.T, strict=True)),
+        "x": x,
+        "y": y,
+        "x_um": x * mpp,
+        "y_um": y * mpp,
+        "area": area.astype(np.int64),
+        "area_um2": area * mpp**2,
+        "perimeter": perimeter,
+        "perimeter_um": perimeter * mpp,
+        "circularity": np.minimum(4 * math.pi * area / perimeter**2, 1.0),
+        **{k: shape[k] for k in ("eccentricity", "major_axis", "minor_axis")},
+        **dict(zip(STAINS, _stains(segmentation).T, strict=True)),
         "neighbours": neighbours(centers, radius),
-        "neighbours_um": near_um,
+        "neighbours_um": neighbours(centers, radius_um / mpp) if known else math.nan,
     }
+    return pd.DataFrame(columns)
 
 
 def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:

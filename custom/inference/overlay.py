@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import matplotlib
 import numpy as np
 import PIL.Image
@@ -19,7 +18,9 @@ from custom.structures.contours import draw_contours
 if TYPE_CHECKING:
     from custom.inference.segmentation import Segmentation
 
-MAX_SIDE = 8192
+# Images up to the first side are drawn as they are, larger ones with the second: there
+# nobody sees a cell's outline without zooming in, and drawing would cost the most.
+_WHOLE_SIDE, _SMALLER_SIDE = 8192, 4096
 # Pillow's own font has no µ.
 _FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
@@ -29,43 +30,35 @@ _SMALLEST = 160
 _THICKNESS = 2
 
 
-def draw_overlay(segmentation: Segmentation, max_side: int = MAX_SIDE) -> np.ndarray:
+def draw_overlay(segmentation: Segmentation, max_side: int | None) -> np.ndarray:
     """See :meth:`Segmentation.overlay`."""
-    scale = min(1.0, max_side / max(segmentation.size))
-    # The best on top, as in the label images.
-    order = np.arange(len(segmentation))[::-1]
+    side = max(segmentation.size)
+    if max_side is None:
+        max_side = side if side <= _WHOLE_SIDE else _SMALLER_SIDE
+    scale = min(1.0, max_side / side)
     if scale == 1:
         image = segmentation.image.read(0, 0, *segmentation.size)
-        masks, classes = segmentation.masks[order], segmentation.classes[order]
-        drawn = draw_contours(image, masks, classes, segmentation.palette, _THICKNESS)
     else:
-        drawn = overview(segmentation.image, max_side)
-        for index in order:
-            _draw_smaller(drawn, segmentation, int(index), scale)
+        image = overview(segmentation.image, max_side)
+    drawn = draw_contours(
+        image,
+        segmentation.masks[::-1],  # the best on top, as in the label images
+        segmentation.classes[::-1],
+        segmentation.palette,
+        _THICKNESS if scale == 1 else 1,
+        scale,
+    )
     if min(drawn.shape[:2]) < _SMALLEST:  # no room for words
         return drawn
-    return _annotate(drawn, segmentation, segmentation.mpp and segmentation.mpp / scale)
+    mpp = segmentation.mpp and segmentation.mpp / scale
+    return np.concatenate([drawn, _legend(segmentation, drawn.shape, mpp)])
 
 
-def _draw_smaller(
-    image: np.ndarray, segmentation: Segmentation, index: int, scale: float
-) -> None:
-    y, x, patch = segmentation.masks.patch(index)
-    contours, _ = cv2.findContours(
-        patch.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-    )
-    corners = [((c + (x, y) + 0.5) * scale - 0.5).round() for c in contours]
-    color = segmentation.palette[segmentation.classes[index]]
-    cv2.polylines(
-        image, [c.astype(np.int32) for c in corners], True, tuple(map(int, color))
-    )
-
-
-def _annotate(
-    image: np.ndarray, segmentation: Segmentation, mpp: float | None
+def _legend(
+    segmentation: Segmentation, shape: tuple[int, ...], mpp: float | None
 ) -> np.ndarray:
-    """The image above a legend and, if ``mpp`` is known, a scale bar."""
-    height, width = image.shape[:2]
+    """What is below an image: a legend and, if ``mpp`` is known, a scale bar."""
+    height, width = shape[:2]
     letters = int(np.clip(min(height, width) / 50, 12, 96))
     font = PIL.ImageFont.truetype(_FONT, letters)
     line = letters * 3 // 2
@@ -76,19 +69,18 @@ def _annotate(
         wide = round(font.getlength(text)) + 2 * line
         if x > line // 2 and x + wide > width:
             x, row = line // 2, row + 1
-        entries.append((x, height + line // 2 + row * line, text, color))
+        entries.append((x, line // 2 + row * line, text, color))
         x += wide
     if mpp is not None:
         row += 2
-    canvas = PIL.Image.new("RGB", (width, height + (row + 2) * line), _WHITE)
-    canvas.paste(PIL.Image.fromarray(image))
+    canvas = PIL.Image.new("RGB", (width, (row + 2) * line), _WHITE)
     draw = PIL.ImageDraw.Draw(canvas)
     for x, y, text, color in entries:
         box = x, y + line // 4, x + line // 2, y + 3 * line // 4
         draw.rectangle(box, tuple(map(int, color)), _BLACK)
         draw.text((x + line, y + line / 2), text, _BLACK, font, anchor="lm")
     if mpp is not None:
-        _draw_scale_bar(draw, (line // 2, height + row * line), width, mpp, font)
+        _draw_scale_bar(draw, (line // 2, row * line), width, mpp, font)
     return np.asarray(canvas)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.inference.measure import measure, summarize
-from custom.inference.overlay import MAX_SIDE, draw_overlay
+from custom.inference.overlay import draw_overlay
 from custom.inference.tiles import Detections
 from custom.io.image import check_size
 from custom.io.pixels import Pixels
@@ -262,13 +262,14 @@ class Segmentation:
         """Counts and densities, see :func:`custom.inference.measure.summarize`."""
         return summarize(self)
 
-    def overlay(self, max_side: int = MAX_SIDE) -> np.ndarray:
+    def overlay(self, max_side: int | None = None) -> np.ndarray:
         """The image with contours; below it a legend and, if known, a scale bar.
 
         An image with a side below 160 pixels lacks the last two.
 
         Args:
-            max_side: A larger image is drawn smaller, to this many pixels.
+            max_side: A larger image is drawn smaller, to this many pixels. Default:
+                beyond 8,192 pixels it is drawn with 4,096.
 
         Returns:
             (h, w, 3) uint8 RGB; the image is its upper part.

@@ -41,8 +41,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         InputError: The file is missing, truncated or not an image.
     """
     if not is_tiff(path):
-        _, size, _ = _read_bytes(path)
-        return size
+        return _read_bytes(path)[1]
     with open_tiff(path) as file:
         page = _only_page(path, file)
         return int(page.imagelength), int(page.imagewidth)
@@ -140,29 +139,20 @@ def read_bitmap(path: str | Path) -> np.ndarray:
     """The pixels of an image that is not a TIFF, turned as its EXIF tag says.
 
     Returns:
-        (H, W) gray or (H, W, 3 or 4) RGB(A), of the type that the file has.
+        (H, W) gray or (H, W, 3) RGB, of the type that the file has.
 
     Raises:
         InputError: The file is missing, truncated, not an image or too large.
     """
-    data, _, orientation = _read_bytes(path)
-    # OpenCV turns an image itself only where it drops alpha and 16 bits.
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    data = np.frombuffer(_read_bytes(path)[0], np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
     if image is None:
         raise InputError(path, "not a readable image", EXPORT_AGAIN)
-    if image.ndim == 3:
-        image[:, :, :3] = image[:, :, 2::-1].copy()  # OpenCV reads BGR(A)
-    if orientation in (5, 6, 7, 8):
-        image = np.swapaxes(image, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
-    """The bytes of an encoded image, its (H, W) as shown, and its EXIF orientation.
+def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int]]:
+    """The bytes of an encoded image and its (H, W), turned as its EXIF tag says.
 
     Raises:
         InputError: The file is missing, truncated, not an image or too large.
@@ -172,32 +162,27 @@ def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int], int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(io.BytesIO(data), formats=BITMAP_FORMATS) as image:
-                width, height = image.size
+                size = image.size[::-1]
                 # image.getexif() would decode a PNG.
                 exif = PIL.Image.Exif()
                 exif.load(image.info.get("exif"))
-                orientation = exif.get(_ORIENTATION, 1)
     except FileNotFoundError:
         raise InputError(path, *MISSING) from None
     except PIL.Image.DecompressionBombError:  # beyond its own limit, which is higher
         raise InputError(
             path, f"more than {MAX_PIXELS} pixels", "Cut it into smaller images"
         ) from None
-    except PIL.UnidentifiedImageError:
-        raise InputError(path, "not a readable image", EXPORT_AGAIN) from None
     except Exception as error:  # Pillow raises many types, as tifffile does
-        raise InputError(
-            path, f"not a readable image ({error})", EXPORT_AGAIN
-        ) from None
-    check_size(path, height, width)
+        words = "" if isinstance(error, PIL.UnidentifiedImageError) else f" ({error})"
+        raise InputError(path, f"not a readable image{words}", EXPORT_AGAIN) from None
+    check_size(path, *size)
     # libjpeg fills what is missing with gray: the last scan must have an end.
     jpeg = data[:2] == b"\xff\xd8"
     if (jpeg and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")) or (
         data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]
     ):
         raise InputError(path, "truncated", COPY_AGAIN)
-    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-    return data, size, orientation
+    return data, size[::-1] if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8) else size
 
 
 def read_labels(path: str | Path) -> np.ndarray:

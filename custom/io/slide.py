@@ -29,8 +29,9 @@ from custom.io.tiff import (
 
 #: Endings of scanners' files that OpenSlide reads; .svs and .tif are TIFF.
 SLIDE_SUFFIXES = (".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", ".czi")
-# Decoded strips and tiles of a TIFF that are kept.
-_CACHE_BYTES = 1 << 26
+# Decoded strips and tiles of a TIFF that are kept: a row of tiles of 768 pixels in a
+# slide of 60,000, so that the next row, which overlaps it, does not decode them again.
+_CACHE_BYTES = 3 << 27
 _HAS_TABLES = (6, 7, 33007, 34892)  # JPEG
 
 
@@ -74,7 +75,7 @@ def _vendor(path: Path) -> str | None:
 class TiffPixels(Pixels):
     """A TIFF, of which the strips or tiles are decoded that a rectangle touches.
 
-    The last of them are kept, up to 64 MiB, so that a row of rectangles decodes each
+    The last of them are kept, up to 384 MiB, so that rows of rectangles decode each
     strip once. A strip without compression is mapped, not read.
     """
 

@@ -288,6 +288,56 @@ def test_levels_that_do_not_fit_are_left_out(tmp_path):
         assert image.sizes == [(480, 640), (120, 160), (30, 40)]
 
 
+def half_written(path):
+    pyramid(path, SMOOTH, compression="zlib")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def without_a_tile(path):
+    pyramid(path, SMOOTH)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        tag = file.pages[1].tags["TileByteCounts"]
+        tag.overwrite([0, *tag.value[1:]])
+
+
+def without_width(path):
+    pyramid(path, SMOOTH)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(0)
+
+
+def cmyk(path):
+    tifffile.imwrite(path, np.dstack([SMOOTH] * 2)[..., :4], photometric="separated")
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (half_written, "truncated|not a readable TIFF"),
+        (without_a_tile, "5 of its 6 parts"),
+        (without_width, "480x0 pixels are not an image|holds 2 images"),
+        (cmyk, "stored as SEPARATED"),
+    ],
+)
+def test_a_bad_slide_ends_in_one_sentence(tmp_path, write, words):
+    write(path := tmp_path / "a.tif")
+    with pytest.raises(InputError, match=words) as error:
+        open_image(path).read(0, 0, 480, 640)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_pyramids_are_read_at_each_level(tmp_path, dtype):
+    gray = SMOOTH[..., 0].astype(dtype) * (np.iinfo(dtype).max // 255)
+    path = pyramid(tmp_path / "a.tif", gray, photometric="minisblack")
+    with open_image(path) as image:
+        assert image.sizes == [(480, 640), (120, 160), (30, 40)]
+        np.testing.assert_array_equal(
+            image.read(5, 7, 90, 80), np.dstack([SMOOTH[5:90, 7:80, 0]] * 3)
+        )
+        assert image.read(0, 0, 120, 160, 1).std() > 10
+
+
 def test_several_images_in_a_file_are_not_one(tmp_path):
     path = tmp_path / "three.tif"
     with tifffile.TiffWriter(path) as writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -22,7 +23,11 @@ from pycocotools import mask as coco_mask
 from custom.evaluation import read_predictions
 from custom.inference import Segmenter
 from custom.io.image import read_image
+from custom.workbench.predict import run
+from custom.workbench.predict.inputs import find_images
 from custom.workbench.predict.outputs import files_of
+from custom.workbench.predict.result_folder import ResultFolder
+from tests.drawn_network import DrawnNetwork, draw_cells
 from tests.oracle_detector import by_score, data_of
 
 DEMO, TILES = (f"configs/demo/maskrcnn_r18-slim{n}.py" for n in ("", "_tiles"))
@@ -250,6 +255,45 @@ def test_a_killed_large_image_resumes_at_its_rows_and_new_names_need_no_network(
     assert row["per_mm2_rare"] == pytest.approx(row["count_rare"] / row["area_mm2"])
     assert set(pandas.read_csv(out / "cells.csv")["class"]) <= set(names)
     assert call(out, "--mpp", 0.5) != []  # the network would see other pixels
+
+
+def test_two_processes_write_what_one_writes_to_the_byte(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    centers = [(y, x) for y in range(20, 300, 31) for x in range(20, 400, 37)]
+    pixels = draw_cells((310, 420), centers, radius=8, blues=rng.integers(100, 200, 99))
+    paths = []
+    for name in ("large", "small", "also"):
+        size = (40, 60) if name == "small" else (310, 420)
+        paths.append(tmp_path / f"{name}.tif")
+        tifffile.imwrite(paths[-1], pixels[: size[0], : size[1]], photometric="rgb")
+    images = find_images(paths)
+    args = argparse.Namespace(
+        save=list(KINDS), region=None, mpp=None, radius=100, radius_um=50
+    )
+    predicted = []
+    monkeypatch.setattr(run, "exchange", lambda mine: None)
+
+    def write(out, rank, world):
+        segmenter = Segmenter(DrawnNetwork(), tile=48, overlap=20)
+        strip = segmenter.strip
+        segmenter.strip = lambda *a: predicted.append((a[0].name, a[1])) or strip(*a)
+        folder = ResultFolder(tmp_path / out, args.save, segmenter.class_names, {})
+        folder.begin(images, {})
+        assert run.Run(args, segmenter, folder, rank, world).predict(images) == []
+        folder.write_summary()
+
+    # The first process comes last here: what it merges the other has left to it.
+    for out, rank, world in (("one", 0, 1), ("two", 1, 2), ("two", 0, 2)):
+        predicted.clear()
+        write(out, rank, world)
+        rows = {row % 2 for name, row in predicted if name != "small"}
+        assert rows == ({0, 1} if world == 1 else {rank})
+    one, two = (
+        {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        for out in (tmp_path / "one", tmp_path / "two")
+    )
+    assert len(one) > 20 and one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name]] == []
 
 
 def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
