@@ -4,11 +4,13 @@ Example::
 
     python benchmarks/bench_tiles.py                        # a cheap stub network
     python benchmarks/bench_tiles.py --sides 60000 --pitch 120
+    python benchmarks/bench_tiles.py --sides 12000 --pitch 120 --strip
     python benchmarks/bench_tiles.py --sides 2000 \\
         --config configs/demo/maskrcnn_r18-slim.py --checkpoint CHECKPOINT
 
 Each side of --sides is one square pyramid in JPEG tiles of 512² with a drawn cell in
-each square of --pitch pixels. It is read, predicted tile by tile, merged, measured and
+each square of --pitch pixels; with --strip it is one uncompressed strip, as
+tifffile.imwrite makes it. It is read, predicted tile by tile, merged, measured and
 written as tools/predict.py does, in a process of its own; times are processor seconds.
 The stub network thresholds its tile and cuts 28x28 masks out of it; its time is a
 column of its own. `right` is the share of the drawn cells that came out once and whole
@@ -52,7 +54,20 @@ def cells(side: int, pitch: int) -> np.ndarray:
     return np.concatenate([center, radius[:, None]], axis=1)
 
 
-def write_image(path: Path, side: int, pitch: int) -> None:
+def write_strip(path: Path, side: int, pitch: int) -> None:
+    """Write an image as one strip without compression, without ever holding it."""
+    image = tifffile.memmap(
+        path, shape=(side, side, 3), dtype=np.uint8, photometric="rgb"
+    )
+    image[:] = 230
+    for x, y, radius in cells(side, pitch).tolist():
+        part = np.ascontiguousarray(image[y - 20 : y + 21, x - 20 : x + 21])
+        cv2.circle(part, (20, 20), radius, (90, 60, 140), -1)
+        image[y - 20 : y + 21, x - 20 : x + 21] = part
+    image.flush()
+
+
+def write_pyramid(path: Path, side: int, pitch: int) -> None:
     """Write the pyramid without ever holding it."""
     drawn = cells(side, pitch)
     with tifffile.TiffWriter(path, bigtiff=True) as file:
@@ -151,7 +166,8 @@ def run(side: int, args: argparse.Namespace) -> dict:
         network = TrainedModel(read_model(args.config, args.checkpoint))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "slide.tif")
-        write_image(path, side, args.pitch)
+        write = write_strip if args.strip else write_pyramid
+        write(path, side, args.pitch)
         timed = Timed(network)
         segmenter = Segmenter(timed, tile=args.tile, overlap=args.overlap)
         with peak_of() as peak:
@@ -196,6 +212,7 @@ def main() -> None:
     parser.add_argument("--pitch", type=int, default=60)
     parser.add_argument("--tile", type=int, default=768)
     parser.add_argument("--overlap", type=int, default=96)
+    parser.add_argument("--strip", action="store_true", help="instead of a pyramid")
     parser.add_argument("--config", help="a network instead of the stub")
     parser.add_argument("--checkpoint")
     args = parser.parse_args()

@@ -205,7 +205,9 @@ def pyramid(path, image, steps=(1, 4, 16), **options):
             more = (
                 {"subfiletype": 1} if step > 1 and "description" not in options else {}
             )
-            writer.write(level, photometric="rgb", tile=(64, 64), **{**options, **more})
+            writer.write(
+                level, **{"photometric": "rgb", "tile": (64, 64), **options, **more}
+            )
     return path
 
 
