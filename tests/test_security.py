@@ -25,7 +25,6 @@ from mmengine.runner import load_checkpoint
 
 from custom.errors import InputError
 from custom.evaluation import predictions, read_predictions
-from custom.models.weight_names import with_own_names
 from custom.models.weights import prepare_weights
 from tests.conftest import forget_visualizers
 from tests.tools.test_train_and_test import DEMO, QUICK
@@ -132,12 +131,6 @@ def test_download(evil, marker):
         url = f"http://127.0.0.1:{server.server_port}/{evil.name}"
         refuse(marker, MODELS.build(backbone(url)).init_weights)
         server.shutdown()
-
-
-def test_file_of_torchvision(evil, marker):
-    path = evil.with_name("maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth")
-    evil.rename(path)
-    refuse(marker, with_own_names, path, 3)
 
 
 @pytest.mark.parametrize(

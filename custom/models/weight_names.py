@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from custom.errors import InputError
-from custom.io.checkpoint import read_checkpoint, write_checkpoint
+from custom.io.checkpoint import read_checkpoint
 
 
 def _less(by: int, template: str) -> Callable[[re.Match], str]:
@@ -25,8 +25,8 @@ _MASK_CONV = _less(1, "roi_head.mask_head.convs.{}.conv.")
 
 
 # Beginnings of names and what MMDetection calls them. torchvision: mask_rcnn.py and the
-# modules that it builds (torchvision/models/detection); files from before 0.13 have
-# fewer numbers in their names.
+# modules that it builds (torchvision/models/detection), v2's, and before 0.13 the
+# first's, whose published file has fewer numbers in its names.
 _TORCHVISION = (
     (r"backbone\.body\.", "backbone."),
     (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"neck.lateral_convs.\1.bn."),
@@ -92,9 +92,7 @@ _LIBRARIES = {
 }
 
 
-def rename_detector(
-    state: dict[str, Tensor], in_channels: int = 3
-) -> dict[str, Tensor]:
+def rename_detector(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a Mask R-CNN of torchvision or detectron2, for MMDetection's.
 
     torchvision's ``maskrcnn_resnet50_fpn`` and ``_v2``, detectron2's C4, DC5 and FPN.
@@ -102,9 +100,6 @@ def rename_detector(
 
     Args:
         state: A state dict; one of another library is returned as it is.
-        in_channels: Of the images. With 1, the stem gets the sum of its weights over
-            red, green and blue, which gives what a gray image in three equal channels
-            would give.
 
     Raises:
         InputError: A name that these models lack.
@@ -113,18 +108,11 @@ def rename_detector(
     if library is None:
         return state
     _, names, left_out = _LIBRARIES[library]
-    renamed = {}
-    single = "rpn.head.conv.1.0.weight" not in state
-    for name, value in state.items():
-        if name.startswith(left_out):
-            continue
-        if single:  # newer files of a model with one convolution in its RPN
-            name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
-        renamed[_new_name(name, names, library)] = value
-    if in_channels == 1:
-        stem = renamed["backbone.conv1.weight"]
-        renamed["backbone.conv1.weight"] = stem.sum(dim=1, keepdim=True)
-    return renamed
+    return {
+        _new_name(name, names, library): value
+        for name, value in state.items()
+        if not name.startswith(left_out)
+    }
 
 
 def _new_name(name: str, names: tuple, library: str) -> str:
@@ -224,24 +212,3 @@ class _ArrayUnpickler(pickle.Unpickler):
         if known and name in self._ALLOWED:
             return self._ALLOWED[name]
         raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-
-
-def with_own_names(path: Path, in_channels: int) -> Path:
-    """Where a weight file lies under MMDetection's names; written at the first call.
-
-    Args:
-        path: Any weight file; others than torchvision's and detectron2's Mask R-CNN are
-            returned as they are. The file need not be there yet, if another process is
-            downloading it.
-        in_channels: See :func:`rename_detector`.
-
-    Raises:
-        InputError: See :func:`read_weights` and :func:`rename_detector`.
-    """
-    if path.suffix != ".pkl" and not path.name.startswith("maskrcnn_resnet50_fpn"):
-        return path
-    folder = Path(torch.hub.get_dir(), "checkpoints")
-    target = folder / f"{path.stem}_mmdet-{in_channels}ch.pth"
-    if path.exists() and not target.exists():
-        write_checkpoint(target, rename_detector(read_weights(path), in_channels))
-    return target

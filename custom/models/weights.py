@@ -17,8 +17,7 @@ from mmengine.runner.checkpoint import CheckpointLoader, get_external_models
 from torch.hub import download_url_to_file
 
 from custom.errors import InputError
-from custom.io.checkpoint import read_checkpoint
-from custom.models.weight_names import read_weights, rename_detector, with_own_names
+from custom.models.weight_names import read_weights, rename_detector
 
 # What `torchvision://` means, so that CPU machines need no torchvision. From
 # torchvision/models/{resnet,convnext,efficientnet}.py, weights IMAGENET1K_V1.
@@ -97,13 +96,8 @@ def prepare_weights(cfg: Config) -> None:
         check_weights({**module, "init_cfg": None}, init.checkpoint, init.get("prefix"))
     if cfg.get("load_from"):
         cfg.load_from = find_weights(cfg.load_from)
-        path = _local(cfg.load_from)
-        renamed = with_own_names(path, cfg.model.backbone.get("in_channels", 3))
-        if renamed != path:
-            cfg.load_from = str(renamed)
-        model = _without_init(cfg.model)
         # Layers that depend on the number of classes may differ.
-        check_weights(model, cfg.load_from, None, least=0.6)
+        check_weights(_without_init(cfg.model), cfg.load_from, None, least=0.6)
 
 
 def find_weights(source: str) -> str:
@@ -187,7 +181,7 @@ def check_weights(
     path = _local(source)
     if not path.exists():
         return  # another process is downloading it
-    state = read_checkpoint(path)
+    state = rename_detector(read_weights(path))
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict):
         raise InputError(

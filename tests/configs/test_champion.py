@@ -118,7 +118,6 @@ def test_the_cascade_is_the_stock_one_but_for_cells():
     stock.roi_head.mask_head.update(num_classes=4, type="RoIFCNMaskHead")
     # Where it comes from is noted in it.
     assert differences(stock, found) - {"_scope_"} == {
-        "backbone.init_cfg.checkpoint",
         "rpn_head.anchor_generator.scales",
         "roi_head.bbox_roi_extractor.type",
         "roi_head.mask_roi_extractor.type",

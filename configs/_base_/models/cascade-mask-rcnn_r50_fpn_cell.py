@@ -2,10 +2,6 @@
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet50-0676ba61.pth')),
     rpn_head=dict(anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(type='Fp32RoIExtractor'),

@@ -3,11 +3,6 @@
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
 
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/'
-            'resnet50-0676ba61.pth')),
     # Half of the cells are below 23 pixels: anchors of 16, 32, ..., 256.
     rpn_head=dict(anchor_generator=dict(scales=[4])),
     roi_head=dict(

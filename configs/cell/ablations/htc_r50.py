@@ -1,14 +1,14 @@
-# Ablation: Hybrid Task Cascade (arXiv 1901.07518) instead of Mask R-CNN.
-_base_ = [
-    '../../_base_/models/htc_r50_fpn_cell.py',
-    '../../_base_/datasets/cell.py',
-    '../../_base_/schedules/adamw_36e.py',
-    '../../_base_/runtime.py',
-]
+# Ablation: Hybrid Task Cascade (arXiv 1901.07518) instead of Mask R-CNN, without its
+# semantic branch, which needs labels of every pixel.
+_base_ = './cascade-mask-rcnn_r50.py'
 
-heads = _base_.model.roi_head
-num_classes = len(_base_.classes)
+mask_head = dict(
+    _base_.model.roi_head.mask_head, type='RoIHTCMaskHead', with_conv_res=True)
 model = dict(
+    type='HybridTaskCascade',
     roi_head=dict(
-        bbox_head=[dict(head, num_classes=num_classes) for head in heads.bbox_head],
-        mask_head=[dict(head, num_classes=num_classes) for head in heads.mask_head]))
+        type='HybridTaskCascadeRoIHead',
+        interleaved=True,
+        mask_info_flow=True,
+        # The first head has nothing before it.
+        mask_head=[dict(mask_head, with_conv_res=False), mask_head, mask_head]))

@@ -7,6 +7,7 @@ _base_ = [
     '../ablations/cascade-mask-rcnn_r50.py',
     '../../_base_/models/backbones.py',
     '../../_base_/datasets/augmentations.py',
+    '../../_base_/schedules/ema.py',
 ]
 
 model = dict(
@@ -39,10 +40,4 @@ train_dataloader = dict(
                 dataset=dict(
                     _base_.train_dataloader.dataset, pipeline=load_pipeline)),
             pipeline=train_pipeline)))
-ema = dict(
-    type='EMAHook',
-    ema_type='ExpMomentumEMA',
-    momentum=0.001,
-    gamma=500,
-    update_buffers=True)
-custom_hooks = [*_base_.custom_hooks, ema]
+custom_hooks = [*_base_.custom_hooks, _base_.ema]

@@ -1,16 +1,15 @@
-# One gray channel, mean 0.5, std 0.5. Row "warmUp_smallAnchor_gray".
-#
-# The stem has one input channel, and its weights are the sum of the COCO weights over
-# red, green and blue: what they would give for an image with three equal channels.
+# Gray images, mean 0.5, std 0.5. Row "warmUp_smallAnchor_gray". The gray stands in
+# three equal channels, as torchvision repeats it for the stem of the COCO weights.
 _base_ = './mask-rcnn-v2_r50_fpn_50e_anchors-4-64.py'
 
-model = dict(
-    data_preprocessor=dict(mean=[127.5], std=[127.5], bgr_to_rgb=False),
-    backbone=dict(in_channels=1))
+model = dict(data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3))
 
 # Weights of blue, green, red: ITU-R BT.601, as PIL's and torchvision's Grayscale.
 gray = dict(
-    type='RandomGrayscale', prob=1.0, channel_weights=(0.114, 0.587, 0.299))
+    type='RandomGrayscale',
+    prob=1.0,
+    keep_channels=True,
+    channel_weights=(0.114, 0.587, 0.299))
 train_pipeline, val_pipeline = (
     [_base_.load_image, gray,
      *(step for step in pipeline if step['type'] != 'LoadCellImage')]
