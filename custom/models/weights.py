@@ -181,7 +181,7 @@ def check_weights(
     path = _local(source)
     if not path.exists():
         return  # another process is downloading it
-    state = rename_detector(read_weights(path))
+    state = read_weights(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict):
         raise InputError(
@@ -190,7 +190,9 @@ def check_weights(
     prefix = f"{prefix.rstrip('.')}." if prefix else ""
     module = MODELS.build(ConfigDict(module_cfg))
     state = {
-        k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)
+        k.removeprefix(prefix): v
+        for k, v in rename_detector(state).items()
+        if k.startswith(prefix)
     }
     if hasattr(module, "rename_weights"):
         state = module.rename_weights(state)
