@@ -129,14 +129,14 @@ def cases(root) -> list[Case]:
             function,
             MEMBERS * cells,
             against="full frames, by hand",
-            repeats=3,
+            repeats=1,
             same=equal,
             warm_up=warm_up,
         )
 
     return [
         case("fuse, full frames pair by pair", 40, naive, ours, same),
-        case("fuse, dense IoU and full frames", 1000, dense, ours, same),
+        case("fuse, dense IoU and full frames", 300, dense, ours, same),
         case(
             "IoU of all pairs",
             1000,

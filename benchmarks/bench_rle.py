@@ -69,7 +69,7 @@ def cases(root) -> list[Case]:
             side(FCNMaskHead),
             side(RoIFCNMaskHead),
             DETECTIONS,
-            repeats=5,
+            repeats=1,
             same=lambda a, b: [r["counts"] for r in a] == [r["counts"] for r in b],
             warm_up=lambda data: {
                 **data,

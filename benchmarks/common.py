@@ -52,7 +52,7 @@ class Case:
     ours: Callable
     instances: int
     against: str = "MMDetection bitmaps (its default)"
-    repeats: int = 5
+    repeats: int = 3
     same: Callable | None = None
     warm_up: Callable | None = None
 

@@ -42,7 +42,7 @@ def open_image(
 
     TIFF (also Aperio's .svs and tiled pyramids) by tifffile, other scanners' formats by
     OpenSlide, the rest whole as :func:`custom.io.image.read_image` does. On tiled JPEG
-    tifffile takes a fifth of OpenSlide's time (docs/performance.md).
+    tifffile takes a fifth of OpenSlide's time (docs/predict.md).
 
     Args:
         path: The image.

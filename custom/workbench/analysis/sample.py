@@ -172,16 +172,16 @@ class Sample:
         total = weights @ self.cells[:, k]
         if total == 0:
             return np.full(101, np.nan), np.full(101, np.nan)
-        of_class = self.label == k
-        weight, true = weights[self.image[of_class]], self.true[of_class]
-        seen, hits = weight.cumsum(), (weight * true).cumsum()
+        of_class = np.flatnonzero(self.label == k)
+        weight = weights[self.image[of_class]]
         # Precision is largest at a true positive; nothing between them counts.
-        at = np.flatnonzero(true & (weight > 0))
-        precision = np.maximum.accumulate((hits[at] / seen[at])[::-1])[::-1]
-        first = np.searchsorted(hits[at] / total, RECALLS, side="left")
+        at = np.flatnonzero(self.true[of_class] & (weight > 0))
+        seen, hits = weight.cumsum()[at], weight[at].cumsum()
+        precision = np.maximum.accumulate((hits / seen)[::-1])[::-1]
+        first = np.searchsorted(hits / total, RECALLS, side="left")
         return (
             np.append(precision, 0)[first],
-            np.append(self.score[of_class][at], np.nan)[first],
+            np.append(self.score[of_class[at]], np.nan)[first],
         )
 
 
