@@ -90,6 +90,7 @@ def cases(root) -> list[Case]:
                     lambda data, o=options: MaxIoUAssigner(**o).assign(*data),
                     lambda data, o=options: SparseMaxIoUAssigner(**o).assign(*data),
                     count,
+                    against="MaxIoUAssigner",
                     repeats=1 if stage == "anchors" else 15,
                     same=equal,
                     warm_up=lambda data: (data[0][:100], data[1][:2]),

@@ -125,9 +125,9 @@ def loading(name: str, group: list[dict]) -> list[Case]:
     }
     ours, rows = epoch(OURS), []
     for key, against, steps in (
-        ("bitmaps", "MMDetection bitmaps (its default)", BITMAPS),
+        ("bitmaps", "MMDetection bitmaps", BITMAPS),
         ("polygons", "MMDetection polygons", POLYGONS),
-        ("ours", "the image alone", IMAGE),
+        ("ours", "the image without masks", IMAGE),
     ):
         run = epoch(steps)
         rows.append(

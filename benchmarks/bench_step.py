@@ -168,9 +168,12 @@ def main() -> None:
     )
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--cells", type=int, nargs="+", default=[50, 200, 400, 800])
+    parser.add_argument(
+        "--masks", nargs="+", default=KINDS, choices=KINDS, help="800 bitmaps: 11 GB"
+    )
     args = parser.parse_args()
     for count in args.cells:
-        for kind in KINDS:
+        for kind in args.masks:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 row = pool.apply(
                     measure, (args.config, args.root, kind, count, args.side)

@@ -75,7 +75,7 @@ def cases(root) -> list[Case]:
 
         name = f"mask targets, {entry['name']}, {PROPOSALS} proposals, {SIDE}²"
         for there, against in (
-            (stock, "MMDetection bitmaps (its default)"),
+            (stock, "MMDetection bitmaps"),
             (polygons, "MMDetection polygons"),
         ):
             found.append(

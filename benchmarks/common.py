@@ -39,8 +39,8 @@ class Case:
         stock: What is compared with, a function of the input.
         ours: This project's part.
         instances: Instances of the input.
-        against: What ``stock`` is: MMDetection's default (bitmaps), its polygons, or
-            which library or loop by hand.
+        against: What ``stock`` is: MMDetection's default (bitmaps), its polygons
+            (``MMDetection polygons``), or which library or loop by hand.
         repeats: Turns of each side.
         same: Whether two results are equal; None where there is nothing to compare.
         warm_up: A smaller input that loads libraries and starts threads.
@@ -51,7 +51,7 @@ class Case:
     stock: Callable
     ours: Callable
     instances: int
-    against: str = "MMDetection bitmaps (its default)"
+    against: str = "MMDetection bitmaps"
     repeats: int = 3
     same: Callable | None = None
     warm_up: Callable | None = None

@@ -20,6 +20,10 @@ import bench_targets
 from common import parse_root, run_cases
 from terminaltables import GithubFlavoredMarkdownTable
 
+COLUMNS = [
+    "case", "cells", "MMDetection bitmaps", "MMDetection polygons", "other", "here"
+]  # fmt: skip
+
 
 def main() -> None:
     """Measure all cases in one process."""
@@ -34,11 +38,28 @@ def main() -> None:
         bench_loading,
         bench_reading,
     )
-    rows = run_cases([case for module in modules for case in module.cases(root)])
-    columns = ["case", "against", "instances", "there_s", "here_s", "ratio"]
-    columns += ["there_mb", "here_mb", "same"]
-    table = [columns, *([str(row.get(c, "")) for c in columns] for row in rows)]
-    print(GithubFlavoredMarkdownTable(table).table)
+    cases = [case for module in modules for case in module.cases(root)]
+    print(table(run_cases(cases)))
+
+
+def table(rows: list[dict]) -> str:
+    """A row for each case and a column for each of the other sides.
+
+    Args:
+        rows: What :func:`common.run_cases` gives. ``here`` is of a case's first row;
+            each ratio is to the turns taken with it.
+    """
+    lines = {}
+    for row in rows:
+        line = lines.setdefault(row["case"], dict.fromkeys(COLUMNS, ""))
+        line.update(case=row["case"], cells=f"{row['instances']:,}")
+        line["here"] = line["here"] or f"{row['here_s']:.3g} s, {row['here_mb']:.0f} MB"
+        text = f"{row['there_s']:.3g} s, {row['there_mb']:.0f} MB: {row['ratio']:.3g}x"
+        text += {True: ", same", False: ", differs", None: ""}[row.get("same")]
+        column = row["against"] if row["against"] in COLUMNS else "other"
+        line[column] = f"{row['against']}: {text}" if column == "other" else text
+    cells = [COLUMNS, *(list(line.values()) for line in lines.values())]
+    return GithubFlavoredMarkdownTable(cells).table
 
 
 if __name__ == "__main__":

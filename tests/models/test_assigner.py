@@ -134,7 +134,7 @@ def test_the_anchors_of_every_config(options, data, cells, seed):
     assert_equal_to_stock(priors, boxes, ignore, **options)
 
 
-def windows(folder: Path, side: int = 512):
+def windows(folder: Path, side: int = 256):
     """(N, 4) boxes of the cells of a real region, of each window of side x side."""
     images = [read_labels(path) for path in sorted(folder.glob("class*.tif"))]
     masks = LabelMasks.from_label_images(images)[0]
@@ -161,7 +161,7 @@ def test_real_regions_in_every_stage(shared_data, data, regions):
     stages = [{k: v for k, v in kind.items() if k != "type"} for kind in every]
     rpn = next(stage for stage in stages if stage["neg_iou_thr"] == 0.3)
     assert {0.5, 0.6, 0.7} <= {stage["pos_iou_thr"] for stage in stages}
-    grid = anchors(Config.fromfile(MODELS[0]).model.rpn_head.anchor_generator, 512)
+    grid = anchors(Config.fromfile(MODELS[0]).model.rpn_head.anchor_generator, 256)
     rng = torch.Generator().manual_seed(0)
     for boxes in (boxes for folder in folders for boxes in windows(folder)):
         ignore = boxes[::9] + 3
