@@ -4,14 +4,13 @@ Examples::
 
     python tools/ensemble.py OUT work_dirs/a work_dirs/b --eval
     python tools/ensemble.py OUT work_dirs/folds --format-only    # fold-0, fold-1, ...
-    python tools/ensemble.py OUT CONFIG CHECKPOINT CONFIG CHECKPOINT --eval
     python tools/ensemble.py OUT a/predictions.json b/submission.zip --format-only
 
 A member is a prediction file or submission (or the folder that holds one), a run folder
-(its best checkpoint, or else its last), a folder of such runs named fold-0, fold-1 and
-so on, or a config followed by a checkpoint. Models whose predictions are missing are
-predicted into OUT/members/ and reused from there. The result goes to a new folder,
-OUT/<time>/: predictions.json, and metrics.json or the submission.
+(its best checkpoint, or else its last), or a folder of runs named fold-0, fold-1 and so
+on. Runs are predicted by tools/test.py into OUT/members/ and reused from there. The
+result goes to a new folder, OUT/<time>/: predictions.json, and metrics.json or the
+submission.
 
 docs/ensembles.md says what the methods do.
 """
@@ -23,14 +22,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 import numpy as np
-from mmengine.config import Config
 from tqdm import tqdm
 
 from custom.datasets.splits import Split
@@ -42,28 +37,14 @@ from custom.engine.runs import (
     split_of_run,
 )
 from custom.errors import InputError, run_tool
-from custom.evaluation import (
-    ImagePredictions,
-    Predictions,
-    read_predictions,
-)
+from custom.evaluation import ImagePredictions, Predictions, read_predictions
 from custom.evaluation.submission import write_submission
 from custom.inference.fusion import METHODS, fuse, vote_masks
+from custom.io.checksums import file_checksum
 from custom.io.json_file import read_json, write_json
 from custom.workbench.analysis.results import evaluate_predictions
 
-
-@dataclass(frozen=True)
-class Model:
-    """A member that has to be predicted; without a config its run folder has it."""
-
-    checkpoint: Path
-    config: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """For the folder of its predictions."""
-        return f"{self.checkpoint.absolute().parent.name}_{self.checkpoint.stem}"
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,14 +67,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--max-dets", type=int, default=1000, help="per image")
     parser.add_argument(
-        "--split",
-        help="predict and evaluate the validation images of this split (a file or a "
-        "name); default: each run's own",
-    )
-    parser.add_argument(
         "--config",
-        help="for members without one, and whose data set and evaluators --eval uses; "
-        "default: that of the run",
+        help="whose data set and evaluators --eval uses; default: the first member's",
     )
     parser.add_argument(
         "--images",
@@ -101,90 +76,55 @@ def parse_args() -> argparse.Namespace:
         help="for members that are submissions: the released list of test images",
     )
     parser.add_argument("--tta", action="store_true", help="for tools/test.py")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], help="for tools/test.py: key=value"
-    )
     return parser.parse_args()
 
 
-def find_members(items: Sequence[Path]) -> list[Model | Path]:
-    """Models and prediction files, in the order of the command line.
+def find_members(paths: Sequence[Path], args: argparse.Namespace) -> list[Path]:
+    """The prediction file of each member; runs are predicted.
 
     Raises:
-        InputError: A config lacks a checkpoint, a folder is empty, or a member that is
-            given twice.
+        InputError: A member is given twice, a run lacks a checkpoint, or predicting it
+            fails.
     """
-    members: list[Model | Path] = []
-    items = list(items)
-    while items:
-        item = items.pop(0)
-        if item.suffix == ".py":
-            if not items or items[0].suffix != ".pth":
-                raise InputError(
-                    item,
-                    "no checkpoint follows this config",
-                    "Give both, in this order",
-                )
-            members.append(Model(items.pop(0), item))
-        elif item.suffix == ".pth":
-            members.append(Model(item))
-        elif folds := folds_of(item):
-            members += [Model(checkpoint_of_run(fold)) for fold in folds]
-        elif any(item.glob("*.pth")):
-            members.append(Model(checkpoint_of_run(item)))
-        else:
-            members.append(item)
-    for item, count in Counter(members).items():
+    items = [item for path in paths for item in folds_of(path) or [path]]
+    for item, count in Counter(items).items():
         if count > 1:
-            source = item.checkpoint if isinstance(item, Model) else item
-            raise InputError(source, "it is a member twice", "Give each member once")
-    return members
+            raise InputError(item, "it is a member twice", "Give each member once")
+    # All before the first is predicted.
+    checkpoints = [
+        checkpoint_of_run(item)
+        if any(item.glob("*.pth")) or item not in paths
+        else None
+        for item in items
+    ]
+    return [
+        item if checkpoint is None else predict(checkpoint, args)
+        for item, checkpoint in zip(items, checkpoints, strict=True)
+    ]
 
 
-def predict(model: Model, args: argparse.Namespace) -> Path:
-    """The prediction file of a model, which is made if need be."""
-    if not model.checkpoint.is_file():
-        raise InputError(model.checkpoint, "it does not exist", "Check the name")
-    folder = args.out / "members" / ("test" if args.format_only else "val") / model.name
-    options = list(args.cfg_options)
-    given = model.config or (args.config and Path(args.config))
-    split = args.split or split_of_run(model.checkpoint.parent)
-    if not args.format_only and args.split:
-        options.append(f"test_dataloader.dataset.split={args.split}")
-    asked = {
-        "checkpoint": str(model.checkpoint.absolute()),
-        "changed": model.checkpoint.stat().st_mtime,
-        "split": None if args.format_only else split,
-        "config": given and str(given.absolute()),
-        "tta": args.tta,
-        "options": options,
-    }
-    record = folder / "asked.json"
-    finished = sorted(folder.glob("*/predictions.json"))
-    if finished:
-        if record.is_file() and read_json(record) == asked:
+def predict(checkpoint: Path, args: argparse.Namespace) -> Path:
+    """The prediction file of a run's checkpoint, made now or by an earlier call."""
+    run = checkpoint.absolute().parent
+    kind = ("test" if args.format_only else "val") + "-tta" * args.tta
+    folder = args.out / "members" / kind / f"{run.parent.name}_{run.name}"
+    if finished := sorted(folder.glob("*/predictions.json")):
+        info = read_predictions(finished[-1]).info
+        if info.get("checkpoint_sha256") == file_checksum(checkpoint):
             print(f"{finished[-1]}: predicted before")
             return finished[-1]
         raise InputError(
             folder,
-            "it holds predictions of another checkpoint, split or other options",
+            "it holds predictions of another checkpoint",
             "Choose another OUT, or remove the folder",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(asked, record, indent=1)
-    # Not the one inside the checkpoint: that is data, and a config is code.
-    config = given or config_of_run(model.checkpoint.parent)
-    command = ["tools/test.py", config.absolute(), model.checkpoint.absolute()]
-    command += ["--work-dir", folder.absolute()]
-    command += ["--format-only"] if args.format_only else []
-    command += ["--tta"] if args.tta else []
-    command += ["--cfg-options", *options] if options else []
-    print(f"\n=== {model.name}", flush=True)
-    code = subprocess.run([sys.executable, ROOT / command[0], *map(str, command[1:])])
-    if code.returncode != 0:
-        raise InputError(
-            model.checkpoint, "predicting it failed", "See the lines above"
-        )
+    print(f"\n=== {run}", flush=True)
+    # Not the config inside the checkpoint: that is data, and a config is code.
+    command = [ROOT / "tools/test.py", config_of_run(run), checkpoint.absolute()]
+    command += ["--work-dir", folder.absolute(), *["--tta"] * args.tta]
+    command += ["--format-only"] * args.format_only
+    if subprocess.run([sys.executable, *map(str, command)]).returncode:
+        raise InputError(checkpoint, "predicting it failed", "See the lines above")
     (path,) = folder.glob("*/predictions.json")
     return path
 
@@ -242,21 +182,8 @@ def check_unseen(members: Sequence[Predictions], sources: Sequence[str]) -> None
                 source,
                 f"{len(seen)} of its images, such as {min(seen)}, were in the "
                 "training part of its model",
-                "Evaluate on images that no member has seen, see --split",
+                "Evaluate on images that no member has seen",
             )
-
-
-def fuse_members(
-    members: Sequence[Predictions], args: argparse.Namespace
-) -> list[ImagePredictions]:
-    """Fuse image by image."""
-    by_id = [{image.img_id: image for image in m.images} for m in members]
-    # Of members with and without names of the images take one with.
-    named = max(members, key=lambda m: len(m.classes)).images
-    return [
-        fuse_image([images[image.img_id] for images in by_id], image.name, args)
-        for image in tqdm(named, desc="fuse", unit="image", delay=1)
-    ]
 
 
 def fuse_image(
@@ -298,22 +225,26 @@ def fuse_image(
 def main() -> None:
     """Predict what is missing, fuse, write, evaluate."""
     args = parse_args()
-    items = find_members(args.members)
     images = read_json(args.images) if args.images else None
-    sources = [
-        predict(item, args) if isinstance(item, Model) else item for item in items
-    ]
+    sources = [str(path) for path in find_members(args.members, args)]
     members = [read_predictions(source, images) for source in sources]
-    sources = [str(source) for source in sources]
     check(members, sources)
+    # Submissions name neither classes nor images: take them from a member that does.
     first = max(members, key=lambda m: len(m.classes))
-    cfg = _config(args.config or first.info.get("config"), needed=args.eval)
+    config = args.config or first.info.get("config")
+    cfg = read_config(config) if config and Path(config).is_file() else None
+    if cfg is None and (args.eval or config):
+        source = config or "the members"
+        raise InputError(source, "their config is not there", "Give --config")
     if args.eval:
         check_unseen(members, sources)
     elif first.info.get("subset", "test") != "test":
-        raise InputError(
-            sources[0], "these are validation images", "Use --eval instead"
-        )
+        raise InputError(sources[0], "these are validation images", "Use --eval")
+    by_id = [{image.img_id: image for image in m.images} for m in members]
+    fused = [
+        fuse_image([images[image.img_id] for images in by_id], image.name, args)
+        for image in tqdm(first.images, desc="fuse", unit="image", delay=1)
+    ]
     settings = ("method", "iou_thr", "mask_iou", "score_thr", "max_dets")
     info = {
         "config": first.info.get("config"),
@@ -323,12 +254,12 @@ def main() -> None:
         "members": sources,
         **{key: getattr(args, key) for key in settings},
     }
-    fused = Predictions(first.classes, fuse_members(members, args), info)
+    result = Predictions(first.classes, fused, info)
     out = args.out / datetime.now().strftime("%Y%m%d_%H%M%S")
-    fused.save(out / "predictions.json")
+    result.save(out / "predictions.json")
     print(f"{out}/predictions.json: {len(members)} members fused by {args.method}")
     if args.eval:
-        metrics = evaluate_predictions(cfg, fused)
+        metrics = evaluate_predictions(cfg, result)
         write_json(metrics, out / "metrics.json", indent=1)
         for key in ("mAP_50", "mAP", "mAP_75"):
             print(f"segm {key}: {metrics.get(f'coco/segm_{key}', -1):.4f}")
@@ -336,19 +267,8 @@ def main() -> None:
     else:
         # Each task has its own name for the file.
         name = {"file_name": cfg.submission_evaluator.file_name} if cfg else {}
-        path = write_submission(fused.entries(), out, **name)
-        print(f"{path}: {sum(map(len, fused.images))} detections")
-
-
-def _config(path: str | None, needed: bool) -> Config | None:
-    """The config whose data set, evaluators and file name are used."""
-    if path is not None and Path(path).is_file():
-        return read_config(path)
-    if needed or path is not None:
-        raise InputError(
-            path or "the members", "their config is not there", "Give --config"
-        )
-    return None
+        path = write_submission(result.entries(), out, **name)
+        print(f"{path}: {sum(map(len, result.images))} detections")
 
 
 if __name__ == "__main__":

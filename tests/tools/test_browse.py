@@ -1,4 +1,4 @@
-"""The image of training samples shows what the pipeline gives."""
+"""The plot of training samples shows what the pipeline gives."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ def config(repo, tiny_root, monkeypatch) -> str:
     return str(repo / "configs/demo/maskrcnn_r18-slim.py")
 
 
-def test_picture_has_contours_in_class_colours(run_tool, config, tmp_path):
+def test_image_has_contours_in_class_colours(run_tool, config, tmp_path):
     out = tmp_path / "new" / "samples.png"
-    said = run_tool(TOOL, config, "-o", out, "--count", 3)
+    said = run_tool(TOOL, config, "-o", out, "--count", 3, "--seed", 1)
     assert f"{out}: 3 training samples after augmentation" in said
+    before = out.read_bytes()
+    out.unlink()
+    run_tool(TOOL, config, "-o", out, "--count", 3, "--seed", 1)
+    assert out.read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["samples.png"]
     image = cv2.cvtColor(cv2.imread(str(out)), cv2.COLOR_BGR2RGB)
     pixels = image.reshape(-1, 3).astype(int)
@@ -46,16 +50,6 @@ train_dataloader = dict(dataset=dict(pipeline=[
     _base_.train_pipeline[-1],
 ]))
 """
-
-
-def test_the_seed_decides_what_is_drawn(run_tool, config, tmp_path):
-    drawn = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        out = tmp_path / f"{name}.png"
-        run_tool(TOOL, config, "-o", out, "--count", 2, "--seed", seed)
-        drawn.append(cv2.imread(str(out)))
-    assert np.array_equal(drawn[0], drawn[1])
-    assert drawn[0].shape != drawn[2].shape or not np.array_equal(drawn[0], drawn[2])
 
 
 def test_what_is_refused(run_tool, config, tmp_path):

@@ -17,14 +17,18 @@ TOOL = "tools/data/convert.py"
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_has_a_command(run_tool, tmp_path, name):
-    SOURCES[name][0](tmp_path / "in")
+    folder, out = tmp_path / "in", tmp_path / "out"
     source = name.split(",")[0]
     source = source if source not in ("mat", "pannuke", "conic") else "instance-maps"
-    path = tmp_path / "in" / ("coco.json" if source == "coco" else "")
-    out = run_tool(TOOL, source, path, tmp_path / "out", "--jobs", 1)
-    assert f"{tmp_path / 'out'}: " in out and MANIFEST in out
-    assert list((tmp_path / "out").glob("*/image.tif"))
-    again = run_tool(TOOL, source, path, tmp_path / "out", "--jobs", 1)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SystemExit, match=r"^error: .*none"):
+        run_tool(TOOL, source, tmp_path / "none", out)
+    SOURCES[name][0](folder)
+    path = folder / ("coco.json" if source == "coco" else "")
+    said = run_tool(TOOL, source, path, out, "--jobs", 1)
+    assert f"{out}: " in said and MANIFEST in said
+    assert list(out.glob("*/image.tif"))
+    again = run_tool(TOOL, source, path, out, "--jobs", 1)
     assert "were there already" in again
 
 
@@ -77,20 +81,10 @@ def test_bad_images_end_the_command_with_their_names(run_tool, tiny_copy, tmp_pa
     ("text", "reason"),
     [("nucleus", "not OLD=NEW"), ("=a", "not OLD=NEW"), ("a=../b", "not OLD=NEW")],
 )
-def test_tables_of_classes_that_are_none(run_tool, tmp_path, text, reason):
+def test_bad_tables_of_classes_are_refused(run_tool, tmp_path, text, reason):
     annotation_files.labels(tmp_path / "in")
     with pytest.raises(SystemExit, match=reason):
         run_tool(TOOL, "labels", tmp_path / "in", tmp_path / "out", "--classes", text)
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_an_empty_folder_is_no_source(run_tool, tmp_path, name):
-    source = name.split(",")[0]
-    source = source if source not in ("mat", "pannuke", "conic") else "instance-maps"
-    (tmp_path / "in").mkdir()
-    with pytest.raises(SystemExit, match=r"^error: .*in"):
-        run_tool(TOOL, source, tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

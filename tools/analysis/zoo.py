@@ -22,7 +22,6 @@ import yaml
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from custom.engine.guards import count_parameters
@@ -44,10 +43,6 @@ HEAD = """# Zoo
 Written by `python tools/analysis/zoo.py` from the configs; do not edit.
 
 Parameters are those that are trained, in millions; the course allows fewer than 200.
-GFLOPs are of one image of the size behind them, at which the config trains (landscape,
-padded to 32 pixels; 1000x1000 where images keep their size): backbone, neck and RPN,
-and the heads on 1,000 proposals and 100 detections. A multiplication and an addition
-count as two.
 """
 
 
@@ -90,61 +85,11 @@ def reported() -> dict[str, list[str]]:
     return values
 
 
-def train_size(pipeline: Iterable[ConfigDict]) -> tuple[int, int]:
-    """(H, W) at which the network sees the training images, landscape."""
-    size = (1000, 1000)
-    for step in pipeline:
-        if (
-            step.type == "RandomCrop"
-            and step.get("crop_type", "absolute") == "absolute"
-        ):
-            size = (step.crop_size[1], step.crop_size[0])
-        elif step.type == "Resize" and "scale" in step:
-            size = (min(step.scale), max(step.scale))
-    return size
-
-
-def gflops(model, cfg: ConfigDict, size: tuple[int, int]) -> float:
-    """See the head of the file; the model is on the meta device."""
-    height, width = (-(-side // 32) * 32 for side in size)
-    channels = cfg.backbone.get("in_channels", 3)
-    image = torch.empty(1, channels, height, width, device="meta")
-    roi = model.roi_head
-
-    def crops(count: int, extractor) -> torch.Tensor:
-        side = extractor.roi_layers[0].output_size
-        return torch.empty(count, extractor.out_channels, *side, device="meta")
-
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model.rpn_head(model.extract_feat(image))
-        # A cascade has a list of each.
-        boxes, extractors = roi.bbox_head, roi.bbox_roi_extractor
-        if not isinstance(boxes, torch.nn.ModuleList):
-            boxes, extractors = [boxes], [extractors]
-        for head, extractor in zip(boxes, extractors, strict=True):
-            features = crops(1000, extractor)
-            head(roi.shared_head(features) if roi.with_shared_head else features)
-        mask = roi.mask_head
-        if isinstance(mask, torch.nn.ModuleList):
-            for head, extractor in zip(mask, roi.mask_roi_extractor, strict=True):
-                head(crops(100, extractor))
-        else:
-            features = crops(100, roi.mask_roi_extractor)
-            mask(roi.shared_head(features) if roi.with_shared_head else features)
-    return counter.get_total_flops() / 1e9
-
-
 @functools.cache
-def cost(detector: str, size: tuple[int, int]) -> tuple[int, int, float]:
-    """(all, trainable) parameters and GFLOPs of a model, given as JSON.
-
-    Many configs differ in their data only, and share a model.
-    """
-    cfg = ConfigDict(json.loads(detector))
+def parameters(detector: str) -> tuple[int, int]:
+    """(all, trainable) parameters of a model, given as JSON: many configs share one."""
     with torch.device("meta"):
-        model = MODELS.build(cfg).eval()
-    return *count_parameters(model), gflops(model, cfg, size)
+        return count_parameters(MODELS.build(ConfigDict(json.loads(detector))))
 
 
 def describe(path: Path, reports: dict[str, list[str]]) -> dict:
@@ -152,11 +97,7 @@ def describe(path: Path, reports: dict[str, list[str]]) -> dict:
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     detector = cfg.model.get("detector", cfg.model)  # wrapped for tiles or TTA
-    dataset = cfg.train_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    size = train_size(dataset.pipeline)
-    total, trainable, flops = cost(json.dumps(detector, sort_keys=True), size)
+    total, trainable = parameters(json.dumps(detector, sort_keys=True))
     name = path.relative_to(ROOT).as_posix()
     return {
         "folder": path.parent.relative_to(CONFIGS).as_posix(),
@@ -164,7 +105,6 @@ def describe(path: Path, reports: dict[str, list[str]]) -> dict:
         "about": about(path),
         "total": total,
         "parameters": f"{trainable / 1e6:.1f}",
-        "GFLOPs": f"{flops:,.0f} at {size[0]}x{size[1]}",
         "report": "; ".join(reports.get(name, [])),
     }
 
@@ -183,7 +123,7 @@ def write(configs: list[dict]) -> str:
     for config in configs:
         by_folder.setdefault(config["folder"], []).append(config)
     for folder in [*FOLDERS, *sorted(set(by_folder) - set(FOLDERS))]:
-        rows, columns = by_folder[folder], ["config", "about", "parameters", "GFLOPs"]
+        rows, columns = by_folder[folder], ["config", "about", "parameters"]
         title = FOLDERS.get(folder)
         if title is None:
             columns.append("report")

@@ -151,10 +151,6 @@ def test_a_better_run_is_seen_to_be_better():
         gain = better.metrics[key] - worse.metrics[key]
         assert difference.value == pytest.approx(gain, abs=1e-6)
         assert back[key].value == pytest.approx(-difference.value)
-
-
-def test_runs_on_different_images_are_not_compared():
-    results = scenes(5)
     other = [replace(results[0], name="another"), *results[1:]]
     with pytest.raises(InputError, match="different images"):
-        compare(analyse(results, CLASSES), analyse(other, CLASSES))
+        compare(worse, analyse(other, CLASSES))

@@ -20,9 +20,8 @@ def random_boxes(rng, count, height, width) -> np.ndarray:
     place[::2] = 1
     low = place * np.maximum([width, height] - sides, 0)
     high = np.minimum(low + sides, [width, height])
-    return np.rint(np.concatenate([low, np.maximum(high, low + 1)], 1)).astype(
-        np.float32
-    )
+    boxes = np.concatenate([low, np.maximum(high, low + 1)], 1)
+    return np.rint(boxes).astype(np.float32)
 
 
 @settings(max_examples=25, deadline=None)
@@ -45,23 +44,16 @@ def test_best_iou_equals_that_over_all_of_the_generators_anchors(
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 
 
-def test_squares_on_the_grid_are_fitted_by_their_own_scale():
+def test_the_best_scale_fits_each_class_as_much():
     """Cells of 20 pixels: anchors of 5 strides of 4 meet them exactly."""
     corners = np.array([(38, 38), (50, 78), (102, 10)], np.float32)
-    boxes = np.concatenate([corners, corners + 20], 1)
-    cells = boxes, np.full((3, 2), 256), np.zeros(3, int), 2
-    one, two = suggest(*cells)
-    assert one.scales == (5.0,) and one.mean == pytest.approx(1)
-    assert (one.sure, one.lost) == (1, 0)
-    assert np.isnan(one.by_class[1])
-    assert len(two.scales) == 2 and two.mean == pytest.approx(1)
-    assert anchor_fit(*cells, [1]).mean < 0.8
-
-
-def test_rare_classes_count_as_much_as_common_ones():
+    cells = np.hstack([corners, corners + 20]), np.full((3, 2), 256), np.zeros(3, int)
+    one, two = suggest(*cells, 2)
+    assert one.scales == (5.0,) and one.mean == two.mean == pytest.approx(1)
+    assert (one.sure, one.lost) == (1, 0) and np.isnan(one.by_class[1])
+    assert anchor_fit(*cells, 2, [1]).mean < 0.8
     small, large = (100, 100, 116, 116), (100, 100, 160, 160)
-    boxes = np.array([small] * 99 + [large], np.float32)
-    labels = np.array([0] * 99 + [1])
+    boxes, labels = np.array([small] * 99 + [large]), np.array([0] * 99 + [1])
     fit = anchor_fit(boxes, np.full((100, 2), 300), labels, 2, [4])
     # The large cell lies within an anchor of 64 pixels.
     assert fit.by_class == pytest.approx((1, 60**2 / 64**2))

@@ -18,6 +18,13 @@ from custom.structures import RoIMasks
 from custom.workbench.serve import Limits, make_app
 
 CLASSES = ("red", "green", "<b>blue & co</b>")
+# y, x, height, width, class, score.
+CELLS = [
+    (10, 10, 20, 30, 0, 0.9),
+    (50, 10, 10, 12, 0, 0.4),
+    (100, 50, 16, 16, 1, 0.8),
+    (150, 200, 30, 20, 2, 0.6),
+]
 
 
 class RectangleNetwork:
