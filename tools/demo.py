@@ -14,8 +14,10 @@ import shlex
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
+
+from custom.evaluation import read_predictions
+from custom.io.json_file import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/demo/maskrcnn_r18-slim.py"
@@ -36,27 +38,6 @@ def step(title: str, *command: str) -> None:
         sys.exit(f"demo: this step failed with exit status {code}")
 
 
-def check_submission(path: Path) -> int:
-    """Check the zip as the scorer does; returns the number of detections."""
-    from pycocotools import mask as coco_mask
-
-    sizes = {
-        row["id"]: [row["height"], row["width"]]
-        for row in json.loads((ROOT / DATA / "test_image_name_to_ids.json").read_text())
-    }
-    with zipfile.ZipFile(path) as archive:
-        assert archive.namelist() == ["test-results.json"], archive.namelist()
-        entries = json.loads(archive.read("test-results.json"))
-    for entry in entries:
-        rle = entry["segmentation"]
-        assert rle["size"] == sizes[entry["image_id"]]
-        assert isinstance(rle["counts"], str)
-        assert list(coco_mask.decode(rle).shape) == rle["size"]
-        assert entry["category_id"] in (1, 2, 3, 4) and 0 <= entry["score"] <= 1
-        assert len(entry["bbox"]) == 4
-    return len(entries)
-
-
 def main() -> None:
     """Make data, train, evaluate, submit, report, draw."""
     argparse.ArgumentParser(description=__doc__).parse_args()
@@ -74,9 +55,11 @@ def main() -> None:
     step("evaluate", "tools/test.py", CONFIG, checkpoint, "--show-dir", "images")
     step("submission", "tools/test.py", CONFIG, checkpoint, "--format-only")
     submission = max((ROOT / work_dir).glob("*/submission.zip"))
-    count = check_submission(submission)
+    images = read_json(ROOT / DATA / "test_image_name_to_ids.json")
+    checked = read_predictions(submission, images)  # as the scorer reads it
+    count = sum(map(len, checked.images))
     report = work_dir / "report.html"
-    images = max((ROOT / work_dir).glob("*/images"))
+    overlays = max((ROOT / work_dir).glob("*/images"))
     step("report", "tools/report.py", str(work_dir), "-o", str(report))
     scalars = [
         json.loads(line)
@@ -92,7 +75,7 @@ def main() -> None:
         f"checkpoint    {checkpoint}\n"
         f"submission    {submission.relative_to(ROOT)}, checked, {count} detections\n"
         f"report        {report}\n"
-        f"images        {images.relative_to(ROOT)}"
+        f"images        {overlays.relative_to(ROOT)}"
     )
 
 

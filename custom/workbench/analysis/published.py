@@ -123,7 +123,7 @@ def centroid_scores(counts: np.ndarray) -> tuple[float, float, np.ndarray]:
     ``F_d = 2 TP / (2 TP + FP + FN)`` of pairs, unpaired segments and unpaired cells;
     ``accuracy`` is the share of pairs of one class; for class t
     ``F_c = 2 TP_c / (2 TP_c + 2 FP_c + 2 FN_c + FP_d + FN_d)``, where ``_c`` are pairs
-    by their classes and ``_d`` what has no partner. That is the published formula with
+    by their classes and ``_d`` the unpaired. That is the published formula with
     its weights and, as in its code, without the pairs of which neither is of class t.
 
     Args:

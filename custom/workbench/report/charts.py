@@ -90,7 +90,7 @@ def precision_recall(analysis: Analysis, palette: Sequence[Color]) -> Chart:
             x=RECALLS.tolist(),
             y=precision.tolist(),
             customdata=[number(score, 2) for score in scores],
-            name=f"{name}, {analysis.per_class[name]['AP50']:.3f}",
+            name=f"{name}, {number(analysis.per_class[name]['AP50'])}",
             mode="lines",
             line={"dash": DASHES[k % len(DASHES)]},
             hovertemplate="%{y:.3f} at score %{customdata}",

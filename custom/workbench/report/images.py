@@ -9,25 +9,25 @@ import numpy as np
 from skimage.measure import approximate_polygon
 
 
-def image_uri(image: np.ndarray, max_side: int = 1600, quality: int = 82) -> str:
-    """An image as a ``data:`` address of a JPEG.
+def jpeg(image: np.ndarray, max_side: int, quality: int) -> bytes:
+    """The bytes of a JPEG.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        max_side: A larger image is made smaller to this, in pixels.
-        quality: Of the JPEG, 0 to 100.
+        max_side: A larger image is reduced to this side, in pixels.
+        quality: 0 to 100.
     """
     scale = max_side / max(image.shape[:2])
     if scale < 1:
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(
-        ".jpg",
-        cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
-    )
-    if not done:
-        raise ValueError(f"no JPEG of an image of shape {image.shape}")
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+
+
+def image_uri(image: np.ndarray, max_side: int = 1600, quality: int = 82) -> str:
+    """A JPEG as a ``data:`` address, see :func:`jpeg`."""
+    data = jpeg(image, max_side, quality)
     return "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 

@@ -147,15 +147,15 @@ def curve_charts(runs: Sequence[Run]) -> list[tuple[str, Chart]]:
     """(heading, chart) of the scalars that the runs logged."""
     per_class = {name: f"{_AP}_50_{name}" for name in classes_of(runs[0].cfg)}
     kinds = [*_CURVES, ("AP50 of each class", "AP50 of masks", "unit", per_class)]
-    found = []
+    plots = []
     for heading, y, scale, keys in kinds:
         points = {}
         for run in runs:
             of_run = {name: series(run.rows, key) for name, key in keys.items()}
             points[run.name] = {name: xy for name, xy in of_run.items() if xy[0]}
         if any(points.values()):
-            found.append((heading, charts.curves(heading, points, y, scale)))
-    return found
+            plots.append((heading, charts.curves(heading, points, y, scale)))
+    return plots
 
 
 def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:

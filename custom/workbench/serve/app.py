@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import cv2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -30,7 +29,7 @@ from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
 from custom.inference.segmenter import Segmenter
 from custom.io.pixels import ArrayPixels
-from custom.workbench.report.images import outline
+from custom.workbench.report.images import jpeg, outline
 from custom.workbench.report.page import TEMPLATES
 from custom.workbench.report.theme import css
 from custom.workbench.serve.results import KINDS, Results, make_download
@@ -245,7 +244,12 @@ class _Handlers:
 
     async def image(self, request: Request) -> Response:
         """The pixels of a result, as a JPEG."""
-        data = await run_in_threadpool(_jpeg, self._result(request))
+        result = self._result(request)
+
+        def make() -> bytes:
+            return jpeg(result.image.read(0, 0, *result.size), _MAX_SHOWN_SIDE, 92)
+
+        data = await run_in_threadpool(make)
         return Response(data, media_type="image/jpeg")
 
     async def download(self, request: Request) -> Response:
@@ -303,16 +307,6 @@ def _answer_result(result: Segmentation, key: str, seconds: float) -> Response:
             "cells": list(zip(*columns, strict=True)),
         }
     )
-
-
-def _jpeg(result: Segmentation) -> bytes:
-    image = result.image.read(0, 0, *result.size)
-    scale = _MAX_SHOWN_SIDE / max(result.size)
-    if scale < 1:
-        size = [max(1, round(side * scale)) for side in result.size[::-1]]
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 async def _answer_refusal(request: Request, error: HTTPException) -> Response:

@@ -1,15 +1,10 @@
-import contextlib
-import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from faster_coco_eval import COCO
-from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from hypothesis import given, settings
 
 from custom.errors import InputError
-from custom.evaluation.cell_coco_metric import coco_detections, coco_ground_truth
 from custom.workbench.analysis.analysis import analyse, compare
 from tests.cell_scenes import CLASSES, bitmaps, make_result, random_result
 from tests.dense_masks import seeds
@@ -64,36 +59,6 @@ def test_the_parts_agree_with_each_other(seed):
     for result, image in zip(results, analysis.images, strict=True):
         assert len(image.outcomes.cells) == len(result.gt)
         assert len(image.outcomes.predictions) == len(result.rles)
-
-
-@given(seeds)
-@settings(deadline=None, max_examples=15)
-def test_curves_are_those_of_coco(seed):
-    results = scenes(seed)
-    rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
-    detections = coco_detections(rows, "segm")
-    if not detections:
-        return
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(coco_ground_truth(rows, CLASSES))
-        evaluation = COCOeval_faster(truth, truth.loadRes(detections), "segm")
-        evaluation.params.maxDets = [1000]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    sample = analyse(results, CLASSES).sample
-    for k in range(len(CLASSES)):
-        expected = evaluation.eval["precision"][0, :, k, 0, 0]
-        precision, score = sample.precision_recall(k)
-        if expected[0] < 0:
-            assert np.isnan(precision).all()
-            continue
-        np.testing.assert_allclose(precision, expected, atol=1e-6)
-        reached = ~np.isnan(score)
-        expected = evaluation.eval["scores"][0, :, k, 0, 0]
-        # Recall 0 needs no true positive: COCO names the first prediction there.
-        reached[0] = False
-        np.testing.assert_allclose(score[reached], expected[reached])
-        assert not expected[1:][~reached[1:]].any()
 
 
 def test_perfect_predictions_have_perfect_scores():

@@ -1,11 +1,19 @@
+import contextlib
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from faster_coco_eval import COCO
+from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from custom.evaluation.cell_coco_metric import average_precision
+from custom.evaluation.cell_coco_metric import (
+    average_precision,
+    coco_detections,
+    coco_ground_truth,
+)
 from custom.evaluation.matching import match_image
 from custom.evaluation.panoptic import detection_counts, precision_recall_f1
 from custom.workbench.analysis.sample import Sample, estimates
@@ -22,25 +30,44 @@ def sample_of(results, max_dets=1000, classes=CLASSES) -> Sample:
     return Sample.of([match_image(r, 0.3) for r in results], len(classes), max_dets)
 
 
-def coco_ap50(results, max_dets=1000) -> np.ndarray:
-    """AP50 of each class by faster-coco-eval, and their mean; NaN for none."""
-    rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
-    scores = average_precision(rows, CLASSES, "segm", max_dets)
-    values = [scores[f"mAP_50_{c}"] for c in CLASSES] + [scores["mAP_50"]]
-    return np.array([v if v >= 0 else np.nan for v in values])
-
-
 @given(seeds, st.booleans(), st.booleans(), st.sampled_from([1000, 2]))
 @settings(deadline=None, max_examples=50)
-def test_ap50_is_that_of_coco(seed, ignored, ties, max_dets):
+def test_curves_and_ap50_are_those_of_coco(seed, ignored, ties, max_dets):
     """Also its cap, which is for each image and class."""
     results = scenes(seed, ignored=ignored)
     if ties:
         for result in results:
             result.scores = result.scores.round(1)
-    metrics = sample_of(results, max_dets).metrics(np.ones(4), CLASSES)
-    ours = [metrics[f"AP50 {c}"] for c in CLASSES] + [metrics["AP50"]]
-    np.testing.assert_allclose(ours, coco_ap50(results, max_dets), rtol=0, atol=1e-6)
+    rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
+    sample = sample_of(results, max_dets)
+    ap50 = sample.metrics(np.ones(4), CLASSES)
+    scores = average_precision(rows, CLASSES, "segm", max_dets)
+    for name in ("", *(f" {c}" for c in CLASSES)):
+        expected = scores[f"mAP_50{name.replace(' ', '_')}"]
+        expected = expected if expected >= 0 else np.nan
+        np.testing.assert_allclose(ap50[f"AP50{name}"], expected, atol=1e-6)
+    detections = coco_detections(rows, "segm")
+    if not detections:
+        return
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(coco_ground_truth(rows, CLASSES))
+        evaluation = COCOeval_faster(truth, truth.loadRes(detections), "segm")
+        evaluation.params.maxDets = [max_dets]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    for k in range(len(CLASSES)):
+        precision, score = sample.precision_recall(k)
+        expected, expected_score = (
+            evaluation.eval[key][0, :, k, 0, 0] for key in ("precision", "scores")
+        )
+        if expected[0] < 0:
+            assert np.isnan(precision).all()
+            continue
+        np.testing.assert_allclose(precision, expected, atol=1e-6)
+        # Recall 0 needs no true positive: COCO names the first prediction there.
+        reached = ~np.isnan(score) & (np.arange(101) > 0)
+        np.testing.assert_allclose(score[reached], expected_score[reached])
+        assert not expected_score[1:][~reached[1:]].any()
 
 
 @given(seeds, st.lists(st.integers(0, 2), min_size=4, max_size=4))
