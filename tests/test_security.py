@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import pickle
 import shutil
 import threading
 import zipfile
@@ -98,25 +97,11 @@ def test_init_cfg(evil, marker):
     refuse(marker, prepare_weights, Config({"model": {"backbone": backbone(evil)}}))
 
 
-def test_init_cfg_with_a_prefix(evil, marker):
-    settings = backbone(evil)
-    settings["init_cfg"]["prefix"] = "backbone."
-    refuse(marker, MODELS.build(settings).init_weights)
-
-
 @pytest.mark.parametrize("legacy", [False, True])
 def test_loaders_of_mmengine(tmp_path, marker, legacy):
     path = tmp_path / "x.pth"
     torch.save(Payload(marker), path, _use_new_zipfile_serialization=not legacy)
     refuse(marker, load_checkpoint, MODELS.build(backbone("")), str(path))
-
-
-def test_plain_pickle(tmp_path, marker):
-    path = tmp_path / "x.pth"
-    path.write_bytes(pickle.dumps(Payload(marker)))
-    with pytest.raises(InputError):
-        load_checkpoint(MODELS.build(backbone("")), str(path))
-    assert not marker.exists()
 
 
 def test_download(evil, marker):
@@ -154,20 +139,6 @@ def test_tools(command, evil, marker, repo, run_tool, tiny_root, tmp_path, monke
     message = str(error.value.code)
     assert message.startswith("error: ")
     assert "run any code" in message
-    assert not marker.exists()
-
-
-def test_a_run_whose_last_checkpoint_is_evil(
-    evil, marker, repo, run_tool, tiny_root, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
-    monkeypatch.chdir(repo)
-    run = tmp_path / "run"
-    run.mkdir()
-    evil = Path(shutil.move(evil, run / "iter_2.pth"))
-    (run / "last_checkpoint").write_text(str(evil))
-    with pytest.raises(SystemExit, match="run any code"):
-        run_tool("tools/train.py", DEMO, "--work-dir", run, "--resume")
     assert not marker.exists()
 
 
@@ -218,13 +189,6 @@ def test_broken_zips_are_refused(tmp_path, lie):
         data[at + 24 : at + 28] = (1).to_bytes(4, "little")
         path.write_bytes(data)
     with pytest.raises(InputError):
-        read_predictions(path)
-
-
-def test_json_that_is_too_deep_is_refused(tmp_path):
-    path = tmp_path / "predictions.json"
-    path.write_text("[" * 200_000)
-    with pytest.raises(InputError, match="not JSON"):
         read_predictions(path)
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -28,8 +25,7 @@ class NucleiDataset(CellDataset):
 
     Args:
         cache_dir: Folder of the label images, see
-            :func:`custom.io.mask_folder.pack_mask_folder`; empty for one that is
-            removed when the process ends.
+            :func:`custom.io.mask_folder.pack_mask_folder`.
     """
 
     METAINFO: ClassVar[dict] = {"classes": ("nucleus",)}
@@ -37,9 +33,6 @@ class NucleiDataset(CellDataset):
     def __init__(
         self, *args, cache_dir: str = "~/.cache/mmcell/labels", **kwargs
     ) -> None:
-        if cache_dir in ("", "none"):
-            cache_dir = tempfile.mkdtemp(prefix="mmcell-")
-            atexit.register(shutil.rmtree, cache_dir, ignore_errors=True)
         self.cache_dir = cache_dir
         super().__init__(*args, **kwargs)
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import torch
 from mmdet.engine.hooks import NumClassCheckHook
 from mmengine.dist import all_gather_object, all_reduce
@@ -22,15 +21,8 @@ from mmengine.optim.scheduler import (
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from torch import Tensor, nn
 
-from custom.engine.resume import unwrapped
 from custom.errors import InputError
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
-_GIB = 1 << 30
 _CURVES = (CosineAnnealingParamScheduler, PolyParamScheduler)
 _NO_END = 10**9  # MMEngine's
 # Keys of the message hub, and so of checkpoints.
@@ -91,15 +83,9 @@ class ClassCheckHook(NumClassCheckHook):
                 self._check_head(runner, mode)
             except AssertionError as error:
                 names = loader.dataset.metainfo["classes"]
-                heads = ", ".join(
-                    f"{name} {module.num_classes}"
-                    for name, module in unwrapped(runner.model).named_modules()
-                    if hasattr(module, "num_classes") and "rpn_head" not in name
-                )
                 raise InputError(
                     runner.cfg.filename or "model",
-                    f"the data have {len(names)} classes ({', '.join(names)}), the "
-                    f"heads' num_classes are: {heads}",
+                    str(error),
                     f"Set num_classes={len(names)} in each head of roi_head, or "
                     "change the classes of the data sets",
                 ) from error
@@ -304,8 +290,8 @@ def explain_out_of_memory(runner) -> Iterator[None]:
 
     Raises:
         InputError: Memory of the GPU or of the machine ran out. It names the images of
-            the batch, their sizes and instances, the memory, and what to change. Or a
-            loader worker was killed, as a system does that runs out of memory.
+            the batch, their sizes and instances, and what to change. Or a loader worker
+            was killed, as a system does that runs out of memory.
     """
     hook = _CurrentBatch()
     runner.register_hook(hook, "HIGHEST")
@@ -358,11 +344,11 @@ def _explanation(error: Exception, hook: _CurrentBatch, runner) -> InputError:
     where = f"iteration {runner.iter + 1}" if hook.stage == "train" else hook.stage
     if runner.world_size > 1:
         where += f" of process {runner.rank}"
-    memory, asked = _memory(runner.model), str(error).splitlines()[0]
+    asked = str(error).splitlines()[0]
     if hook.batch is None:
         return InputError(
             runner.work_dir,
-            f"out of memory between batches, {where}: {memory}; {asked}",
+            f"out of memory between batches, {where}: {asked}",
             "Set num_workers of the data loaders lower, or use a larger machine",
         )
     images = [_describe(sample) for sample in _samples(hook.batch)]
@@ -380,7 +366,7 @@ def _explanation(error: Exception, hook: _CurrentBatch, runner) -> InputError:
         )
     return InputError(
         "; ".join(images),
-        f"out of memory in {where}, a batch of {len(images)}: {memory}; {asked}",
+        f"out of memory in {where}, a batch of {len(images)}: {asked}",
         remedy,
     )
 
@@ -403,23 +389,3 @@ def _describe(sample) -> str:
     if "gt_instances" in sample:
         text += f", {len(sample.gt_instances)} instances"
     return f"{text})"
-
-
-def _memory(model: torch.nn.Module) -> str:
-    """What is used and what there is, in GiB, on the device of a model."""
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        free, total = (value / _GIB for value in torch.cuda.mem_get_info(device))
-        used = torch.cuda.memory_allocated(device) / _GIB
-        peak = torch.cuda.max_memory_allocated(device) / _GIB
-        return (
-            f"{torch.cuda.get_device_name(device)} has {total:.2f} GiB, {free:.2f} "
-            f"free; this process holds {used:.2f}, at most {peak:.2f}"
-        )
-    machine = psutil.virtual_memory()
-    text = f"the machine has {machine.total / _GIB:.2f} GiB, "
-    text += f"{machine.available / _GIB:.2f} free"
-    if resource is not None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _GIB
-        text += f"; this process held at most {peak:.2f}"
-    return text

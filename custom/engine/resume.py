@@ -30,15 +30,14 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop
 
 from custom.io.atomic import remove_parts, write_atomically
-from custom.io.checkpoint import check_written, read_checkpoint, write_checkpoint
+from custom.io.checkpoint import check_written
 
 PREEMPTED = 85
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-# Keys of the message hub, and so of checkpoints: (batches done, batches) while an epoch
-# runs, and the iteration of the last validation (the log shows "val..." as a metric).
+# Key of the message hub, and so of checkpoints: (batches done, batches) while an epoch
+# runs.
 BATCHES_DONE = "batches_done"
-_VALIDATED = "last_validation"
 # Keys of checkpoints.
 _RANDOM_STATES, _GRADIENTS = "random_states", "gradients"
 
@@ -72,10 +71,8 @@ class AtomicCheckpointHook(CheckpointHook):
     * A checkpoint also holds the random-number generators of every process, and the
       gradients that wait for the optimiser's step (``accumulative_counts``). Processes
       whose gradients differ until the step store their mean, as the step uses it.
-    * What a validation changes (metrics, best score, schedulers) is stored beside the
-      checkpoint of its step, ``epoch_3.val`` beside ``epoch_3.pth``; the stock hook
-      writes the whole checkpoint a second time. A resumed run whose checkpoint lacks
-      a validation that was due runs it first.
+    * A checkpoint is saved before the validation of its step. A run that resumes from
+      it validates first; the stock hook writes the whole checkpoint a second time.
     """
 
     def __init__(self, *args, **kwargs) -> None:
@@ -86,15 +83,9 @@ class AtomicCheckpointHook(CheckpointHook):
         self._state: dict = {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Add the validation of the checkpoint's step to a checkpoint to resume."""
-        if not runner._resume:
-            return
-        saved_as = checkpoint["message_hub"]["runtime_info"].get("last_ckpt")
-        if saved_as is not None:
-            path = _validation_file(Path(runner.work_dir, Path(saved_as).name))
-            if path.is_file():
-                checkpoint.update(read_checkpoint(path))
-        self._state = {k: checkpoint.get(k) for k in (_RANDOM_STATES, _GRADIENTS)}
+        """Keep the generators and gradients of a run that resumes for before_train."""
+        if runner._resume:
+            self._state = {k: checkpoint.get(k) for k in (_RANDOM_STATES, _GRADIENTS)}
 
     def before_train(self, runner) -> None:
         """Restore the state, remove temporary files, run a validation that is due."""
@@ -113,7 +104,7 @@ class AtomicCheckpointHook(CheckpointHook):
             if last := runner.message_hub.get_info("last_ckpt"):
                 self._remove_old(runner, Path(last).name)
         if _validation_is_due(runner):
-            runner.logger.info("The run ended before this validation:")
+            runner.logger.info("The validation of the checkpoint's step:")
             self.last_ckpt = runner.message_hub.get_info("last_ckpt")
             self.saved_iters = runner.iter
             runner.val_loop.run()
@@ -121,21 +112,6 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add the generators and gradients; a best checkpoint is never resumed."""
         checkpoint.update(self._state)
-
-    def after_val_epoch(self, runner, metrics) -> None:
-        """Save the best checkpoint, and the validation beside the last one."""
-        runner.message_hub.update_info(_VALIDATED, runner.iter)
-        super().after_val_epoch(runner, metrics)
-        if self.saved_iters != runner.iter:
-            return
-        states = all_gather_object(_random_state())
-        if is_main_process():
-            state = {
-                "message_hub": runner.message_hub.state_dict(),
-                "param_schedulers": _scheduler_states(runner.param_schedulers),
-                _RANDOM_STATES: states,
-            }
-            write_checkpoint(_validation_file(self.last_ckpt), state)
 
     def save_now(self, runner) -> None:
         """Save after an iteration, unless the interval has just saved it.
@@ -160,9 +136,6 @@ class AtomicCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info("last_ckpt", self.last_ckpt)
-        if is_main_process():
-            # One of an earlier pass, when a run went back to an older checkpoint.
-            _validation_file(self.last_ckpt).unlink(missing_ok=True)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -198,7 +171,6 @@ class AtomicCheckpointHook(CheckpointHook):
             older = self._before(last)
             for path in older[: max(0, len(older) + 1 - self.max_keep_ckpts)]:
                 path.unlink()
-                _validation_file(path).unlink(missing_ok=True)
         indicators = self.key_indicators if self.save_best else []
         for indicator in indicators:
             key = "best_ckpt" if len(indicators) == 1 else f"best_ckpt_{indicator}"
@@ -292,36 +264,23 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _validation_file(checkpoint: str | Path) -> Path:
-    """Where the validation of a checkpoint's step is stored."""
-    return Path(checkpoint).with_suffix(".val")
-
-
 def _validation_is_due(runner) -> bool:
-    """Whether the loop would have validated now, had the run not been ended.
+    """Whether the loop validates at this step.
 
     The conditions are those at the ends of MMEngine's two training loops.
     """
-    loop, hub = runner.train_loop, runner.message_hub
+    loop = runner.train_loop
     if isinstance(loop, EpochBasedTrainLoop):
         step, last = loop.epoch, loop.max_epochs
     else:
         step, last = loop.iter, loop.max_iters
     return (
         runner.val_loop is not None
-        and hub.get_info(BATCHES_DONE) is None
+        and runner.message_hub.get_info(BATCHES_DONE) is None
         and step > 0
         and step >= loop.val_begin
         and (step % loop.val_interval == 0 or step == last)
-        and hub.get_info(_VALIDATED) != loop.iter
     )
-
-
-def _scheduler_states(schedulers: list | dict | None) -> list | dict:
-    """The state dicts, in the form of ``Runner.save_checkpoint``."""
-    if isinstance(schedulers, dict):
-        return {name: _scheduler_states(part) for name, part in schedulers.items()}
-    return [scheduler.state_dict() for scheduler in schedulers or ()]
 
 
 def _mean_gradients(runner) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -158,6 +158,20 @@ class Source:
     classes: tuple[str, ...]
 
 
+class Writer:
+    """Writes one format."""
+
+    def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
+        """Write the files of one image into an empty folder.
+
+        They are moved to the output later. What it returns goes into the manifest.
+        """
+        raise NotImplementedError
+
+    def finish(self, out: Path, records: Sequence[dict]) -> None:
+        """Write what all images have in common, from their lines of the manifest."""
+
+
 def pair_with_images(
     annotations: Iterable[tuple[str, Path]],
     images: Path,
@@ -203,6 +217,32 @@ def pair_with_images(
             Item(name, (path, image), file, partial(read, path, image), number)
         )
     return check_names(items)
+
+
+def find_pairs(
+    root: Path,
+    images: Path | None,
+    suffix: str,
+    read: Callable[[Path, Path], Annotated],
+    classes: tuple[str, ...] = (),
+) -> Source:
+    """The annotation files of a folder, each with its image.
+
+    Args:
+        root: Holds ``<image><suffix>``, at any depth.
+        images: Folder of the images; None if they are in ``root`` too.
+        suffix: Of the annotations, such as ``.xml``.
+        read: Called with annotation and image.
+        classes: See :class:`Source`.
+
+    Raises:
+        InputError: The folder lacks them, or see :func:`pair_with_images`.
+    """
+    files = files_below(root, (suffix,))
+    if not files:
+        raise InputError(root, f"no {suffix} files in it", "Check the name")
+    named = [(path.stem, path) for path in files]
+    return Source(root, pair_with_images(named, images or root, read), classes)
 
 
 def check_names(items: list[Item]) -> list[Item]:

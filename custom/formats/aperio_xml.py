@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Source, pair_with_images
+from custom.formats.annotated import Annotated, Source, find_pairs
 from custom.io.image import image_size, read_image
-from custom.io.names import IGNORE, NUCLEUS, files_below
+from custom.io.names import IGNORE, NUCLEUS
 from custom.structures.box_masks import BoxMasks
 from custom.structures.polygons import fill, fill_with_outline
 
@@ -39,35 +39,14 @@ _REMEDY = "Save the annotations of ImageScope again"
 
 
 def find_monusac(root: Path, images: Path | None = None) -> Source:
-    """The XML files of a folder with regions of MoNuSAC, see :func:`read_monusac`.
-
-    Args:
-        root: Holds them, at any depth.
-        images: Folder of the images; None if they are in ``root`` too.
-
-    Raises:
-        InputError: The folder lacks them, or see :func:`pair_with_images`.
-    """
+    """Regions of MoNuSAC with their XML, see :func:`find_pairs`."""
     classes = tuple(c for c in MONUSAC_CLASSES if MONUSAC_CLASSES[c] != IGNORE)
-    return _find(root, images, read_monusac, classes)
+    return find_pairs(root, images, ".xml", read_monusac, classes)
 
 
 def find_monuseg(root: Path, images: Path | None = None) -> Source:
-    """The XML files of a folder with tiles of MoNuSeg, as :func:`find_monusac`."""
-    return _find(root, images, read_monuseg, (NUCLEUS,))
-
-
-def _find(
-    root: Path,
-    images: Path | None,
-    read: Callable[[Path, Path], Annotated],
-    classes: tuple[str, ...],
-) -> Source:
-    files = files_below(root, (".xml",))
-    if not files:
-        raise InputError(root, "no .xml files in it", "Check the name")
-    named = [(path.stem, path) for path in files]
-    return Source(root, pair_with_images(named, images or root, read), classes)
+    """Tiles of MoNuSeg with their XML, see :func:`find_pairs`."""
+    return find_pairs(root, images, ".xml", read_monuseg, (NUCLEUS,))
 
 
 @dataclass

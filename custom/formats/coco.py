@@ -13,16 +13,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source, check_names
+from custom.formats.annotated import Annotated, Item, Source, Writer, check_names
 from custom.io.atomic import write_atomically
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
 from custom.io.names import IGNORE, image_name
 from custom.structures.box_masks import BoxMasks
-from custom.structures.polygons import fill, trace, union
+from custom.structures.polygons import coco_rle, trace
 from custom.structures.rle import to_json
 
 ANNOTATIONS = "annotations.json"
@@ -119,7 +118,8 @@ def read_coco(
                 annotated.dropped["has no mask"] += 1
                 continue
             try:
-                mask = _decode(segmentation, annotated.size)
+                rle = coco_rle(segmentation, annotated.size)
+                mask = BoxMasks.from_rles([rle], annotated.size)
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise InputError(
                     path,
@@ -137,35 +137,8 @@ def read_coco(
     return annotated
 
 
-def _decode(segmentation: dict | list, size: tuple[int, int]) -> BoxMasks:
-    if isinstance(segmentation, dict):
-        if tuple(segmentation["size"]) != size:
-            raise ValueError(f"its size is {segmentation['size']}, not {size}")
-        counts = segmentation["counts"]
-        if isinstance(counts, str):
-            rle = {"size": size, "counts": counts.encode("ascii")}
-        else:
-            runs = np.array(counts)
-            # pycocotools writes out of bounds on such counts.
-            if (
-                runs.dtype.kind != "i"
-                or (runs < 0).any()
-                or runs.sum() != np.prod(size)
-            ):
-                raise ValueError("the RLE counts do not fill the image")
-            rle = coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
-        return BoxMasks.from_rles([rle], size)
-    parts = []
-    for polygon in segmentation:
-        ring = np.array(polygon)
-        if ring.dtype.kind not in "iuf" or ring.ndim != 1 or len(ring) % 2:
-            raise ValueError("a polygon is not a list of x, y, x, y, ...")
-        parts.append(fill([ring.reshape(-1, 2).astype(np.float64)], size))
-    return union(parts, size)
-
-
 @dataclass(frozen=True)
-class CocoWriter:
+class CocoWriter(Writer):
     """Writes ``annotations.json``, which names the images where they are.
 
     Args:

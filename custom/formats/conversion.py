@@ -24,12 +24,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import SAFE_NAME, Annotated, Item, Source
+from custom.formats.annotated import SAFE_NAME, Annotated, Item, Source, Writer
 from custom.io.atomic import part_of
 from custom.io.checksums import file_checksum
 from custom.io.names import IGNORE
@@ -38,19 +38,6 @@ MANIFEST = "manifest.jsonl"
 # The same conversion of the same files must give the same result; a change of what is
 # written needs another number here.
 _FORMAT = 1
-
-
-class Writer(Protocol):
-    """Writes one format."""
-
-    def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
-        """Write the files of one image into an empty folder.
-
-        They are moved to the output later. What it returns goes into the manifest.
-        """
-
-    def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Write what all images have in common, from their lines of the manifest."""
 
 
 @dataclass

@@ -26,6 +26,7 @@ from custom.formats.annotated import (
     Annotated,
     Item,
     Source,
+    Writer,
     check_names,
     pair_with_images,
 )
@@ -92,7 +93,7 @@ def read_layout(image: Path, labels: Sequence[Path]) -> Annotated:
     return annotated
 
 
-class LayoutWriter:
+class LayoutWriter(Writer):
     """Writes the layout.
 
     Instances of one class that overlap cannot share pixels of one label image: later
@@ -133,8 +134,8 @@ class LayoutWriter:
 
 
 def _write_image(path: Path, annotated: Annotated) -> None:
-    options = {"photometric": "rgb", "compression": "zlib", "predictor": True}
-    tifffile.imwrite(path, annotated.read_image(), **options)
+    image = annotated.read_image()
+    tifffile.imwrite(path, image, photometric="rgb", compression="zlib", predictor=True)
 
 
 def _write_labels(path: Path, masks: BoxMasks, before: int = 0) -> tuple[int, int]:
@@ -205,7 +206,7 @@ def read_label_file(path: Path, image: Path) -> Annotated:
     return annotated
 
 
-class LabelWriter:
+class LabelWriter(Writer):
     """Writes ``<image>.tif`` and ``<image>_masks.tif``: no classes, no overlaps."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
@@ -218,9 +219,6 @@ class LabelWriter:
             "overlap_pixels": shared,
             "hidden": len(masks) - count,
         }
-
-    def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Do nothing: each image is complete."""
 
 
 def _cells(annotated: Annotated) -> BoxMasks:
@@ -273,7 +271,7 @@ def read_masks(image: Path, masks: Sequence[Path]) -> Annotated:
     return annotated
 
 
-class MaskFolderWriter:
+class MaskFolderWriter(Writer):
     """Writes the same folders: no classes, but instances may overlap."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
@@ -288,9 +286,6 @@ class MaskFolderWriter:
             bitmap = np.where(masks.paint([number]), 255, 0).astype(np.uint8)
             write_png(target / "masks" / f"{item.name}_{number + 1:05}.png", bitmap)
         return {"written": {NUCLEUS: len(masks)}}
-
-    def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Do nothing: each image is complete."""
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from custom.errors import InputError
-from custom.formats.annotated import Annotated, Item, Source, pair_with_images
+from custom.formats.annotated import Annotated, Item, Source, Writer, find_pairs
 from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
-from custom.io.names import IGNORE, NUCLEUS, files_below
+from custom.io.names import IGNORE, NUCLEUS
 from custom.structures.box_masks import BoxMasks
 from custom.structures.polygons import fill, geometry, union
 
@@ -35,22 +35,15 @@ _EXPORT_AGAIN = "Export it from QuPath as a FeatureCollection"
 def find_geojson(
     root: Path, images: Path | None = None, annotations: bool = False
 ) -> Source:
-    """The ``<image>.geojson`` files of a folder.
+    """The ``<image>.geojson`` files of a folder, see :func:`find_pairs`.
 
     Args:
         root: Holds them.
         images: Folder of the images; None if they are in ``root`` too.
         annotations: See :func:`read_geojson`.
-
-    Raises:
-        InputError: The folder lacks them, or see :func:`pair_with_images`.
     """
-    files = files_below(root, (".geojson",))
-    if not files:
-        raise InputError(root, "no .geojson files in it", "Check the name")
-    named = [(path.stem, path) for path in files]
     read = partial(read_geojson, annotations=annotations)
-    return Source(root, pair_with_images(named, images or root, read), ())
+    return find_pairs(root, images, ".geojson", read)
 
 
 def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotated:
@@ -158,7 +151,7 @@ def _class_of(properties: dict) -> str:
     return IGNORE if name == QUPATH_IGNORE else name or NUCLEUS
 
 
-class GeoJsonWriter:
+class GeoJsonWriter(Writer):
     """Writes ``<image>.geojson``, with detections, which QuPath shows by thousands."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
@@ -181,6 +174,3 @@ class GeoJsonWriter:
         collection = {"type": "FeatureCollection", "features": features}
         write_json(collection, folder / f"{item.name}.geojson")
         return {}
-
-    def finish(self, out: Path, records: Sequence[dict]) -> None:
-        """Do nothing: each image is complete."""

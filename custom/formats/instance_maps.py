@@ -13,7 +13,7 @@ from custom.formats.annotated import (
     Item,
     Source,
     check_names,
-    pair_with_images,
+    find_pairs,
 )
 from custom.io.arrays import open_array
 from custom.io.image import as_labels, image_size, read_image
@@ -55,13 +55,7 @@ def find_instance_maps(root: Path, images: Path | None = None) -> Source:
         )
     if arrays:
         return _find_arrays(root, arrays[0])
-    files = files_below(root, (".mat",))
-    if not files:
-        raise InputError(
-            root, "neither images.npy nor .mat files in it", "Check the name"
-        )
-    pairs = [(path.stem, path) for path in files]
-    return Source(root, pair_with_images(pairs, images or root, read_mat), ())
+    return find_pairs(root, images, ".mat", read_mat)
 
 
 def _find_arrays(root: Path, images: Path) -> Source:

@@ -11,7 +11,6 @@ import torch
 from mmdet.structures.bbox import get_box_type
 from mmdet.structures.mask import BitmapMasks
 from mmdet.structures.mask.structures import BaseInstanceMasks
-from scipy import ndimage
 from torch import Tensor
 
 from custom.structures.dihedral import Dihedral
@@ -364,19 +363,6 @@ class LabelMasks(BaseInstanceMasks):
             areas[members[present]] = counts[ids[present]]
         return areas
 
-    def windows(self) -> list[tuple[slice, slice] | None]:
-        """The (rows, columns) of each instance's box, None for an empty mask."""
-        windows: list = [None] * len(self)
-        for index, plane in enumerate(self.planes):
-            members = np.flatnonzero(self.plane_of == index)
-            if len(members) and plane.size:
-                plane, ids = small_ids(plane, self.ids[members])
-                slices = ndimage.find_objects(plane)
-                for i, label in zip(members, ids, strict=True):
-                    if label <= len(slices):
-                        windows[i] = slices[label - 1]
-        return windows
-
     def boxes(self) -> np.ndarray:
         """(N, 4) float32 tight boxes (x1, y1, x2, y2), zeros for an empty mask."""
         if self._boxes is not None:
@@ -396,10 +382,9 @@ class LabelMasks(BaseInstanceMasks):
 
     def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (y, x, (h, w) bool mask) of each instance's tight box."""
-        for i, window in enumerate(self.windows()):
-            rows, columns = window or (slice(0, 0), slice(0, 0))
-            mask = self.planes[self.plane_of[i]][rows, columns] == self.ids[i]
-            yield rows.start, columns.start, mask
+        for i, (x1, y1, x2, y2) in enumerate(self.boxes().astype(int).tolist()):
+            window = self.planes[self.plane_of[i]][y1:y2, x1:x2]
+            yield y1, x1, window == self.ids[i]
 
     def runs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield the runs of each plane, see :func:`custom.structures.rle.label_runs`.

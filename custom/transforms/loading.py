@@ -14,6 +14,7 @@ from custom.errors import InputError
 from custom.io.image import read_image, read_labels
 from custom.io.names import IGNORE_LABEL
 from custom.structures import LabelMasks
+from custom.structures.polygons import coco_rle
 
 
 @TRANSFORMS.register_module()
@@ -73,7 +74,7 @@ class LoadLabelMasks(BaseTransform):
             ignore = labels == IGNORE_LABEL
         else:
             instances = results["instances"]
-            rles = [_to_rle(i["mask"], size) for i in instances]
+            rles = [coco_rle(i["mask"], size) for i in instances]
             masks = LabelMasks.from_rles(rles, size)
             labels = np.array([i["bbox_label"] for i in instances], np.int64)
             ignore = np.array([i["ignore_flag"] for i in instances], bool)
@@ -135,26 +136,3 @@ def image_loader(dataset) -> LoadCellImage | None:
                 return step
         dataset = getattr(dataset, "dataset", None)
     return None
-
-
-def _to_rle(mask: dict | list, size: tuple[int, int]) -> dict:
-    """A COCO segmentation as one compressed RLE.
-
-    Raises:
-        ValueError: Its parts do not fit together or the image.
-    """
-    from pycocotools import mask as coco_mask
-
-    if isinstance(mask, list):
-        if not mask or any(len(ring) < 6 or len(ring) % 2 for ring in mask):
-            raise ValueError("a polygon is not a list of x, y, x, y, ...")
-        return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
-    if tuple(mask["size"]) != tuple(size):
-        raise ValueError(f"its size is {mask['size']}, not {size}")
-    counts = mask["counts"]
-    if isinstance(counts, list):
-        # pycocotools writes out of bounds on such counts.
-        if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
-            raise ValueError("the RLE counts do not fill the image")
-        return coco_mask.frPyObjects(mask, *size)
-    return {**mask, "counts": counts.encode() if isinstance(counts, str) else counts}

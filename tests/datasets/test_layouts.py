@@ -63,13 +63,6 @@ def test_every_bitmap_is_an_instance(nuclei):
     assert val.get_data_info(0)["img_id"] == ids[val.split.val[0]]
 
 
-def test_without_a_cache_the_label_images_leave_with_the_process(nuclei):
-    dataset = build("NucleiDataset", nuclei, cache_dir="")
-    ((label, path),) = dataset.get_data_info(0)["label_files"]
-    assert label == 0 and path.startswith(dataset.cache_dir)
-    shutil.rmtree(dataset.cache_dir)
-
-
 def test_bad_images_stop_or_are_left_out(nuclei, tmp_path):
     folders = sorted((nuclei / "train").iterdir())
     (folders[0] / "images" / f"{folders[0].name}.png").unlink()

@@ -15,10 +15,8 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler, InfiniteSampler, sampler
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 
 from custom.datasets import Draw, DrawSampler, InfiniteDrawSampler
-from custom.datasets.samplers import seeded_random_numbers
 from custom.engine.runner import CellRunner
 from custom.errors import InputError
 
@@ -230,25 +228,6 @@ def test_batches_do_not_depend_on_workers_processes_and_history(loader, sampler)
     assert same(interleaved(*two), expected)
 
 
-def test_stock_loader_depends_on_workers(loader):
-    # What the test above would miss if it compared nothing.
-    loader = {**loader, "sampler": {"type": "InfiniteSampler"}}
-    stock = Runner.build_dataloader
-    first = take(build(loader, build=stock, num_workers=1), 2)
-    second = take(build(loader, build=stock, num_workers=2), 2)
-    assert [[s[0] for s in b] for b in first] == [[s[0] for s in b] for b in second]
-    assert not same(first, second)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_skipped_stream_resumes(loader, workers):
-    loader = {**loader, "sampler": {"type": "InfiniteDrawSampler"}}
-    expected = take(build(loader), 4)
-    resumed = build(loader, num_workers=workers)
-    resumed.sampler.skip(3 * loader["batch_size"])
-    assert same(take(resumed, 1), expected[3:])
-
-
 def test_second_epoch_is_another_and_can_be_entered_at_once(loader):
     loader = {**loader, "sampler": {"type": "DrawSampler"}}
     first = build(loader, num_workers=2, persistent_workers=True)
@@ -277,17 +256,6 @@ def test_loading_leaves_the_generators_of_the_model_alone(loader, workers):
     seed()
     take(loader, 1)
     assert state() == expected
-
-
-def test_seeds_that_differ_in_one_number_give_other_draws():
-    def draw(seed) -> tuple:
-        with seeded_random_numbers(seed):
-            return random.random(), np.random.rand(), torch.rand(1).item()
-
-    seeds = [0, 1, (42, 0, 1), (42, 1, 0), (42, 0, 2), (43, 0, 1)]
-    columns = list(zip(*map(draw, seeds), strict=True))
-    assert all(len(set(column)) == len(seeds) for column in columns)
-    assert draw(seeds[2]) == draw(seeds[2])
 
 
 def test_config_keeps_its_form_and_other_samplers_go_the_stock_way(loader):

@@ -19,7 +19,6 @@ from custom.datasets.splits import (
     make_folds,
     make_split,
     patients_from_csv,
-    patients_from_names,
 )
 from custom.errors import InputError
 from tests.nuclei_data import write_nuclei
@@ -71,6 +70,8 @@ def test_split_is_a_partition_and_depends_on_name_and_seed_only(data, rule, seed
     assert_partition(split, data)
     assert (split.name, split.seed) == (name, seed)
     assert split.rule == rule.split("_")[0]
+    if rule == "random_80-20":
+        assert len(split.val) == round(0.2 * len(data))
     backwards = {image: classes[::-1] for image, classes in reversed(data.items())}
     assert make_split(name, backwards, "elsewhere") == split
 
@@ -86,21 +87,11 @@ def test_other_seed_gives_another_split_and_42_is_the_default(rule):
     split = make_split(rule, data, "here")
     assert split == make_split(f"{rule}_seed42", data, "here") and split.seed == 42
     assert split.val != splits[0].val
-
-
-def test_all_has_everything_for_training():
-    split = make_split("all", {"b": (), "a": ("class1",)}, "here")
-    assert split == Split("all", "all", 0, ("a", "b"), ())
+    everything = make_split("all", data, "here")
+    assert everything == Split("all", "all", 0, tuple(sorted(data)), ())
 
 
 # --- shares ---
-
-
-@many
-@given(data_sets(), shares, seeds)
-def test_random_split_has_its_share(data, share, seed):
-    split = make_split(f"random_{share[0]}-{share[1]}_seed{seed}", data, "here")
-    assert len(split.val) == round(len(data) * share[1] / sum(share))
 
 
 @many
@@ -117,14 +108,6 @@ def test_stratified_split_keeps_each_class_near_its_share(data, share, seed):
         rarest = min(total, key=lambda c: (total[c], c))
         # It is dealt out first, while nothing stands in the way.
         assert abs(val[rarest] - part * total[rarest]) < 1
-
-
-def test_stratified_split_puts_a_class_of_five_into_both_parts():
-    data = {f"image{i:02}": ("class1",) for i in range(45)}
-    data |= {f"rare{i}": ("class1", "class4") for i in range(5)}
-    for seed in range(20):
-        split = make_split(f"stratified_80-20_seed{seed}", data, "here")
-        assert sum(name.startswith("rare") for name in split.val) == 1
 
 
 # --- folds ---
@@ -183,27 +166,6 @@ def test_grouped_split_keeps_patients_together(data, share, seed):
     train, val = ({patient_of[n] for n in part} for part in (split.train, split.val))
     assert not train & val
     assert abs(len(split.val) - wanted) <= largest + 6
-
-
-def test_grouped_split_takes_tcga_patients_from_the_names():
-    names = [f"TCGA-AB-{p:04}-01Z-00-DX{s}_{i}" for p in range(6) for s, i in
-             ((1, 1), (1, 2), (2, 1))]  # fmt: skip
-    split = make_split("grouped_50-50", dict.fromkeys(names, ("class1",)), "here")
-    assert len(split.val) == 9
-    assert len({name[:12] for name in split.val}) == 3
-    assert patients_from_names(names, "here")[names[0]] == "TCGA-AB-0000"
-
-
-def test_real_regions_by_patient(hw3):
-    dataset = CellDataset(
-        data_prefix={"img": str(hw3 / "train")}, split="grouped_80-20", lazy_init=True
-    )
-    names = {path.name: () for path in (hw3 / "train").iterdir()}
-    split = find_split(dataset.split_spec, names, hw3)
-    assert_partition(split, names)
-    train, val = ({name[:12] for name in part} for part in (split.train, split.val))
-    assert len(train | val) == 9 and not train & val
-    assert 4 <= len(split.val) <= 12
 
 
 # --- what is refused ---
@@ -303,11 +265,7 @@ def test_file_that_is_not_there_or_of_other_images(tmp_path):
         find_split(str(path), {"b": (), "d": ()}, "the folder")
     assert error.value.source == "the folder"
     assert "names 2 images that are not there: a, c" in error.value.reason
-
-
-def test_file_may_leave_images_out(tmp_path):
-    path = tmp_path / "split.json"
-    path.write_text(json.dumps(GOOD))
+    # It may leave images out.
     split = find_split(str(path), dict.fromkeys("abcdef", ()), "here")
     assert (split.train, split.val) == (("a", "b"), ("c",))
 
@@ -332,27 +290,18 @@ def test_patients_from_csv(tmp_path, mark):
         ("name,patient\na,p\nb,\n", "1 images lack a patient: b"),
         ("name,patient\na,p\nb\n", "1 images lack a patient: b"),
         ("name,patient\na,p\nb,q\na,q\n", "a has two patients, p and q"),
+        ("name,patient\na,\ud8ff\n", "not a readable CSV"),
+        (None, "does not exist"),
     ],
 )
 def test_csv_that_does_not_tell_every_patient(tmp_path, content, reason):
     path = tmp_path / "patients.csv"
-    path.write_text(content)
+    if content is not None:
+        path.write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(InputError) as error:
         patients_from_csv(path, ["a", "b"])
     assert error.value.source == str(path)
     assert reason in error.value.reason and error.value.remedy
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "bytes"])
-def test_csv_that_cannot_be_read(tmp_path, kind):
-    path = tmp_path / "patients.csv"
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "bytes":
-        path.write_bytes(b"name,patient\n\xff\xfe\xfa,p\n")
-    with pytest.raises(InputError) as error:
-        patients_from_csv(path, ["a", "b"])
-    assert error.value.source == str(path)
 
 
 # --- the command ---
@@ -376,18 +325,6 @@ def test_command_writes_the_split_that_the_name_gives(
         root = str(tiny_root)
         dataset = CellDataset(data_root=root, data_prefix={"img": "train"}, split=name)
         assert dataset.split == split
-
-
-def test_command_takes_the_seed_from_the_option_or_the_name(
-    run_tool, tiny_root, tmp_path
-):
-    folder = tiny_root / "train"
-    run_tool(TOOL, folder, "random_50-50", "--seed", 7, "--out", tmp_path)
-    run_tool(TOOL, folder, "random_50-50_seed8", "--seed", 7, "--out", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "random_50-50_seed7.json",
-        "random_50-50_seed8.json",
-    ]
 
 
 def test_command_writes_all_folds(run_tool, tiny_root, tmp_path):
@@ -467,11 +404,6 @@ def test_command_leaves_regions_to_ignore_out_of_the_classes(
     assert Split.load(tmp_path / "new" / f"{name}.json") == dataset.split
 
 
-def test_command_needs_a_folder_of_images(run_tool, tiny_root, tmp_path):
-    with pytest.raises(SystemExit, match="no <image>/image"):
-        run_tool(TOOL, tiny_root, "random_80-20", "--out", tmp_path)
-
-
 # Folds of a data set, or of a part of it.
 
 
@@ -490,10 +422,3 @@ def test_folds_within_a_split_divide_its_training_images(data, count):
             patient_of[n] for n in fold.val
         }
         assert fold.name == f"grouped-kfold_{count}-{i}_seed5_in_grouped_80-20_seed3"
-
-
-def test_folds_of_a_whole_data_set_are_those_of_their_names():
-    classes_of = {f"image{i:02}": CLASSES[: i % 5] for i in range(30)}
-    assert make_folds(3, classes_of, "here") == [
-        make_split(f"kfold_3-{i}_seed42", classes_of, "here") for i in range(3)
-    ]

@@ -22,7 +22,6 @@ from custom.datasets.stain import (
     stain_clusters,
 )
 from custom.errors import InputError
-from custom.io.colours import optical_density
 
 many = settings(max_examples=40, deadline=None)
 
@@ -75,22 +74,6 @@ def test_clusters_are_the_slides_that_were_drawn(regions):
     assert found[0] == "stain01" and len(set(found)) == 6
 
 
-def test_absorbance_of_white_gray_and_black():
-    found = optical_density(np.array([[[255, 127, 0]]], np.uint8))
-    np.testing.assert_allclose(found, [[[0, np.log10(2), np.log10(256)]]], rtol=1e-6)
-
-
-def test_what_patches_vary_in_together_counts_little():
-    """Patches vary along (1, 1); images that differ across it are far apart."""
-    rng = np.random.default_rng(0)
-    along = np.array([[1.0, 1.0]])
-    spread = [rng.normal(0, 1, (50, 1)) @ along + rng.normal(0, 0.2, (50, 2))
-              for _ in range(3)]  # fmt: skip
-    points = signatures([spread[0], spread[1] + [3, 3], spread[2] + [3, -3]])
-    near, far = np.linalg.norm(points[1:] - points[0], axis=1)
-    assert far > 2 * near
-
-
 @many
 @given(st.integers(0, 99), st.floats(0.01, 100))
 def test_signatures_do_not_depend_on_the_units_of_features(seed, factor):
@@ -132,12 +115,6 @@ def test_images_of_any_size_have_finite_features(shape):
     assert np.isfinite(patch_features(np.full_like(image, 255))).all()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 9])
-def test_few_or_equal_images_are_clustered_without_complaint(count):
-    patches = [patch_features(np.full((40, 40, 3), 200, np.uint8))] * count
-    assert len(cluster_names(patches)) == count
-
-
 # --- the split ---
 
 
@@ -155,11 +132,6 @@ def test_split_keeps_clusters_together_whatever_the_seed(tiny_root):
         )
         assert not train & val
         assert sorted(split.train + split.val) == sorted(images)
-
-
-def test_absent_image_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"image\.tif: the file does not exist"):
-        stain_clusters({"a": tmp_path / "image.tif"})
 
 
 def test_changed_image_is_looked_at_again(tiny_copy):

@@ -70,13 +70,6 @@ def test_the_model_is_wrapped_and_the_data_give_eight_views(
     assert len(shapes) == 1
 
 
-def test_a_config_may_bring_its_own_tta_pipeline(repo):
-    cfg = Config.fromfile(repo / "configs/demo/maskrcnn_r18-slim.py")
-    cfg.tta_pipeline = [{"type": "LoadCellImage"}]
-    set_tta(cfg)
-    assert cfg.test_dataloader.dataset.pipeline == [{"type": "LoadCellImage"}]
-
-
 @pytest.mark.parametrize("given", [True, False])
 def test_the_submission_has_the_validated_resize(repo, given):
     cfg = Config.fromfile(repo / "configs/demo/maskrcnn_r18-slim.py")

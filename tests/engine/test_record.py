@@ -14,7 +14,6 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
 
-from custom.datasets import CellDataset
 from custom.engine import RunRecordHook, record
 from custom.errors import InputError
 
@@ -173,15 +172,6 @@ def test_resuming_beside_another_file_than_was_saved_is_told(tiny_root, tmp_path
     log = sorted((tmp_path / "run").glob("*/*.log"))[-1].read_text()
     assert "iter_3.pth is not the file that was saved" in log
     assert "iter_4.pth is not the file that was saved" not in log
-
-
-def test_files_of_a_region_to_ignore_count(tiny_copy):
-    folder = sorted((tiny_copy / "train").iterdir())[0]
-    (folder / "ignore.tif").write_bytes((folder / "class1.tif").read_bytes())
-    dataset = CellDataset(
-        data_root=str(tiny_copy), data_prefix={"img": "train"}, pipeline=[]
-    )
-    assert dataset.files()[f"{folder.name}/ignore"] == str(folder / "ignore.tif")
 
 
 def test_an_error_of_the_first_process_ends_all(monkeypatch):

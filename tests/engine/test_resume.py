@@ -79,7 +79,7 @@ def whole_runs(tmp_path_factory) -> dict[bool, Path]:
 
 
 def checkpoints(folder: Path) -> set[str]:
-    return {p.name for p in folder.iterdir() if p.suffix in (".pth", ".val")}
+    return {p.name for p in folder.iterdir() if p.suffix == ".pth"}
 
 
 def assert_same_end(folder: Path, whole: Path) -> None:
@@ -193,7 +193,7 @@ def test_an_old_checkpoint_is_removed_after_the_new_one_exists(tmp_path):
     runner(tmp_path, hooks=(Look(),), checkpoint={"max_keep_ckpts": 1}).train()
     assert all(any(n.startswith("iter") for n in names) for names in seen[1:])
     assert all(any(n.startswith("best") for n in names) for names in seen[4:])
-    left = {"iter_12.pth", "iter_12.val", "best_toy_error_iter_12.pth"}
+    left = {"iter_12.pth", "best_toy_error_iter_12.pth"}
     assert checkpoints(tmp_path) == left
 
 

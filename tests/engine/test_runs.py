@@ -13,7 +13,6 @@ from custom.engine.runs import (
     last_checkpoint,
     read_config,
     resume,
-    split_of_run,
 )
 from custom.errors import InputError
 from custom.io.checkpoint import write_checkpoint
@@ -60,81 +59,21 @@ def test_only_the_first_process_looks(tmp_path, monkeypatch, variable):
         guard_work_dir(tmp_path)
 
 
-def test_rank_of_a_launcher_inside_slurm_counts(tmp_path, monkeypatch):
-    (tmp_path / "iter_2.pth").touch()
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("SLURM_PROCID", "1")
-    with pytest.raises(InputError):
-        guard_work_dir(tmp_path)
-
-
-def test_split_of_run(tmp_path):
-    assert split_of_run(tmp_path) is None
-    (tmp_path / "split.json").touch()
-    assert split_of_run(tmp_path) == str(tmp_path / "split.json")
-
-
-def cell(**kwargs) -> dict:
-    return {"type": "CellDataset", "split": "random_80-20", **kwargs}
-
-
-def splits_of(node) -> list[str]:
-    """Every value of a key named split, at any depth."""
-    if isinstance(node, dict):
-        own = [node["split"]] if "split" in node else []
-        return own + [s for value in node.values() for s in splits_of(value)]
-    if isinstance(node, (list, tuple)):
-        return [s for value in node for s in splits_of(value)]
-    return []
-
-
-@pytest.mark.parametrize(
-    "dataset",
-    [
-        cell(),
-        {"type": "RepeatDataset", "times": 2, "dataset": cell()},
-        {
-            "type": "MultiImageMixDataset",
-            "dataset": {"type": "ClassBalancedDataset", "dataset": cell()},
-        },
-        {"type": "ConcatDataset", "datasets": [cell(), cell(data_root="more")]},
-        {
-            "type": "ConcatDataset",
-            "datasets": [{"type": "RepeatDataset", "dataset": cell()}, cell()],
-        },
-    ],
-)
-def test_set_split_reaches_data_sets_inside_wrappers(dataset):
-    loaders = ("train_dataloader", "val_dataloader", "test_dataloader")
-    cfg = Config({name: {"batch_size": 1, "dataset": dataset} for name in loaders})
-    before = splits_of(cfg.to_dict())
-    set_split(cfg, "run/split.json")
-    after = splits_of(cfg.to_dict())
-    assert set(before) == {"random_80-20"} and set(after) == {"run/split.json"}
-    assert len(after) == len(before)
-
-
-def test_set_split_leaves_absent_loaders_and_unlabelled_images_alone():
+def test_set_split_reaches_data_sets_inside_wrappers():
+    cells = {"type": "CellDataset", "split": "random_80-20"}
+    repeated = {"type": "RepeatDataset", "times": 2, "dataset": cells}
     cfg = Config(
         {
-            "train_dataloader": {"dataset": cell()},
-            "val_dataloader": None,
+            "train_dataloader": {"dataset": {"dataset": repeated}},
+            "val_dataloader": {"dataset": {"datasets": [repeated, cells]}},
             "test_dataloader": {"dataset": {"type": "CellTestDataset"}},
-            "submission_dataloader": {"dataset": {"type": "CellTestDataset"}},
         }
     )
-    set_split(cfg, "split.json")
-    assert cfg.train_dataloader.dataset.split == "split.json"
+    set_split(cfg, "run/split.json")
+    assert cfg.train_dataloader.dataset.dataset.dataset.split == "run/split.json"
+    first, second = cfg.val_dataloader.dataset.datasets
+    assert first.dataset.split == second.split == "run/split.json"
     assert cfg.test_dataloader.dataset == {"type": "CellTestDataset"}
-    assert cfg.submission_dataloader.dataset == {"type": "CellTestDataset"}
-
-
-def test_set_split_on_the_baseline_config(repo: Path):
-    cfg = Config.fromfile(repo / "configs/cell/maskrcnn_r50.py")
-    set_split(cfg, "mine.json")
-    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
-    assert [loader.dataset.split for loader in loaders] == ["mine.json"] * 3
-    assert [loader.dataset.subset for loader in loaders] == ["train", "val", "val"]
 
 
 def checkpoints(folder: Path, *names: str) -> None:
@@ -144,16 +83,14 @@ def checkpoints(folder: Path, *names: str) -> None:
 
 def test_the_last_checkpoint_is_the_named_one_and_else_the_newest(tmp_path):
     assert last_checkpoint(tmp_path) is None
+    epochs, inside = tmp_path / "epochs", "epoch_10-iter_700.pth"
+    checkpoints(epochs, "epoch_9.pth", "epoch_10.pth", inside)
+    assert last_checkpoint(epochs) == (epochs / inside, 10)
     checkpoints(tmp_path, "iter_100.pth", "iter_90.pth", "best_x_iter_200.pth")
     assert last_checkpoint(tmp_path) == (tmp_path / "iter_100.pth", 100)
     # The run went back to 90, and has moved to another folder since.
     (tmp_path / "last_checkpoint").write_text("/somewhere/iter_90.pth")
     assert last_checkpoint(tmp_path) == (tmp_path / "iter_90.pth", 90)
-
-
-def test_a_checkpoint_in_an_epoch_is_newer_than_the_one_before_it(tmp_path):
-    checkpoints(tmp_path, "epoch_9.pth", "epoch_10.pth", "epoch_10-iter_700.pth")
-    assert last_checkpoint(tmp_path) == (tmp_path / "epoch_10-iter_700.pth", 10)
 
 
 def test_damaged_checkpoints_are_named_and_passed_over(tmp_path, capsys):

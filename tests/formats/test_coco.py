@@ -7,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from mmdet.datasets import CocoDataset
 from mmengine.registry import init_default_scope
-from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
 
 from custom.datasets import CellDataset
 from custom.datasets.splits import make_split
@@ -112,45 +109,6 @@ def test_real_regions_are_read_back_by_the_stock_data_set(
     total = assert_read_back(path, real_train, cells(real_train))
     assert total == 48 + 5 + 2 + 9 + 8 + 18 + 622 + 2
     assert f"{path.parent}: 4 images, 48 class1, 635 class2, 4 class3, 27 class4" in out
-
-
-def test_pycocotools_reads_the_pixels_on_disk(tiny_root, tmp_path):
-    folder = tiny_root / "train"
-    coco = COCO(export(folder, tmp_path / "out"))
-    assert coco.getCatIds() == [1, 2, 3, 4]
-    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
-    names = [image["file_name"] for image in coco.loadImgs(coco.getImgIds())]
-    assert names == sorted(f"{p.name}/image.tif" for p in folder.iterdir())
-    assert coco.getImgIds() == [1, 2, 3, 4, 5, 6]
-    assert sorted(coco.getAnnIds()) == list(range(1, len(coco.anns) + 1))
-    for image in coco.loadImgs(coco.getImgIds()):
-        shape = tifffile.imread(folder / image["file_name"]).shape
-        assert (image["height"], image["width"]) == shape[:2]
-        for category, name in enumerate(CLASSES, 1):
-            anns = coco.loadAnns(coco.getAnnIds(image["id"], category))
-            file = (folder / image["file_name"]).with_name(f"{name}.tif")
-            if not file.exists():
-                assert not anns
-                continue
-            labels = tifffile.imread(file)
-            ids = np.unique(labels)[1:]
-            assert len(anns) == len(ids)
-            for ann, label in zip(anns, ids, strict=True):
-                mask = labels == label
-                np.testing.assert_array_equal(coco.annToMask(ann), mask)
-                assert ann["area"] == mask.sum() and ann["iscrowd"] == 0
-                x, y, w, h = map(int, ann["bbox"])
-                assert mask[y : y + h, x : x + w].sum() == mask.sum()
-                box = coco_mask.toBbox(ann["segmentation"]).tolist()
-                assert ann["bbox"] == box
-                assert isinstance(ann["segmentation"]["counts"], str)
-
-
-def test_image_without_cells_is_listed_without_annotations(tiny_root, tmp_path):
-    (empty,) = (e for e in cells(tiny_root / "train").data_list if not sum(e["counts"]))
-    data = json.loads(export(tiny_root / "train", tmp_path / "out").read_text())
-    assert empty["img_id"] in [image["id"] for image in data["images"]]
-    assert empty["img_id"] not in [a["image_id"] for a in data["annotations"]]
 
 
 # --- the command ---

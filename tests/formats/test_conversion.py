@@ -31,7 +31,7 @@ from custom.formats.folders import (
     find_mask_folders,
 )
 from custom.formats.geojson import GeoJsonWriter, find_geojson
-from custom.io.image import read_image, read_labels
+from custom.io.image import read_labels
 from custom.io.names import IGNORE
 from custom.structures import BoxMasks
 from tests import annotation_files
@@ -82,24 +82,6 @@ def test_every_source_gives_the_pixels_that_were_written(tmp_path, name):
     if not name.startswith(("png", "labels")):
         first, second = (labels[number == LABELS][0] - 1 for number in (1, 700))
         assert found.classes[first] != found.classes[second]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("layout", {"class1": 2, "class4": 1}),
-        ("monusac", {"Epithelial": 2, "Macrophage": 1}),
-        ("monuseg", {"nucleus": 3}),
-        ("geojson", {"Tumor": 2, "Immune cells": 1}),
-        ("mat, deflate", {"type1": 2, "type2": 1}),
-        ("pannuke", {"neoplastic": 2, "epithelial": 1}),
-        ("conic", {"neutrophil": 2, "epithelial": 1}),
-    ],
-)
-def test_classes_keep_the_names_of_the_source(tmp_path, name, expected):
-    write, find = SOURCES[name]
-    write(tmp_path)
-    assert Counter(find(tmp_path).items[0].read().classes) == expected
 
 
 def test_matlab_types_may_be_listed_by_instance_or_absent(tmp_path):
@@ -184,22 +166,6 @@ def test_every_instance_survives_there_and_back(tiny_root, tmp_path, target):
     assert sum(len(cells) for cells, _ in expected.values()) > 20
 
 
-@pytest.mark.parametrize("target", ["coco", "geojson"])
-def test_every_real_instance_survives_there_and_back(hw3, tmp_path, target):
-    names = ("TCGA-2Z-A9JG-01Z-00-DX1_6", "TCGA-49-6743-01Z-00-DX2_001")
-    source = find_layout(hw3 / "train", names)
-    writer, find = BACK[target]
-    convert(source, writer, tmp_path, jobs=2)
-    shown = tmp_path.parent / f"{tmp_path.name}-images"
-    shown.mkdir()
-    for name in names:
-        (shown / name).mkdir()
-        shutil.copy(hw3 / "train" / name / "image.tif", shown / name)
-    expected = whole(source)
-    assert whole(find(tmp_path, shown)) == expected
-    assert sum(sum(cells.values()) for cells, _ in expected.values()) > 20
-
-
 def cells(*windows, classes=None, name="a", size=(20, 20)) -> Source:
     """A source of one image with rectangles (top, left, height, width)."""
 
@@ -236,13 +202,6 @@ def test_overlapping_instances_keep_their_pixels_where_the_format_can(tmp_path):
         assert sum(record["written"].values()) == 3
     masks = sorted((tmp_path / "MaskFolderWriter").glob("a/masks/*.png"))
     assert [read_labels(m).astype(bool).sum() for m in masks] == [9, 100, 100]
-
-
-def test_ids_continue_over_the_classes_and_widen_when_they_must(tmp_path):
-    source = cells((0, 0, 2, 2), (4, 4, 2, 2), classes=["class3", "class1"])
-    convert(source, LayoutWriter(), tmp_path / "out")
-    ids = [tifffile.imread(p).max() for p in sorted(tmp_path.glob("out/a/class*"))]
-    assert ids == [1, 2]
 
 
 # --- regions to ignore ---
@@ -294,16 +253,6 @@ def test_a_second_run_does_only_what_is_new_or_changed(tmp_path):
         "class1.tif",
         "image.tif",
     ]
-
-
-def test_a_changed_source_is_converted_again(tmp_path):
-    annotation_files.layout(tmp_path / "in")
-    convert(find_layout(tmp_path / "in"), LayoutWriter(), tmp_path / "out")
-    path = next((tmp_path / "in").glob("*/class1.tif"))
-    tifffile.imwrite(path, np.where(LABELS == 1, 5, 0).astype(np.uint16))
-    summary = convert(find_layout(tmp_path / "in"), LayoutWriter(), tmp_path / "out")
-    assert summary.written[0]["written"] == {"class1": 1, "class4": 1}
-    assert whole(find_layout(tmp_path / "in")) == whole(find_layout(tmp_path / "out"))
 
 
 class Killed(BaseException):
@@ -464,17 +413,3 @@ def test_images_in_arrays_cannot_be_named_by_coco(tmp_path):
     source = SOURCES["pannuke"][1](tmp_path / "in")
     summary = convert(source, CocoWriter(source.classes), tmp_path / "out")
     assert "Convert to the layout first" in summary.failed[0]["error"]
-
-
-def test_images_are_copied_without_loss(tmp_path):
-    annotation_files.layout(tmp_path / "in")
-    for writer, path in (
-        (LayoutWriter(), "image.tif"),
-        (LabelWriter(), "../TCGA-AA-0001_1.tif"),
-        (MaskFolderWriter(), "images/TCGA-AA-0001_1.png"),
-    ):
-        out = tmp_path / type(writer).__name__
-        convert(find_layout(tmp_path / "in"), writer, out)
-        target = Path(out / "TCGA-AA-0001_1" / path)
-        target = out / target.name if path.startswith("..") else target
-        np.testing.assert_array_equal(read_image(target), RGB)

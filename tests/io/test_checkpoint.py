@@ -57,12 +57,6 @@ def test_what_mmengine_stores_comes_back(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["iter_1.pth"]
 
 
-def test_a_file_of_the_old_format_loads(tmp_path):
-    path = tmp_path / "old.pth"
-    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-    assert read_checkpoint(path)["w"].tolist() == [1, 1]
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_pickle_is_refused_with_the_remedy(tmp_path, zipped):
     path, trace = tmp_path / "evil.pth", tmp_path / "trace"

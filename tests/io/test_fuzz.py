@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
@@ -20,7 +19,6 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from scipy.io import savemat
 
 from custom.errors import InputError
 from custom.formats import annotated
@@ -28,7 +26,6 @@ from custom.formats.aperio_xml import read_monusac
 from custom.formats.coco import find_coco
 from custom.formats.folders import read_layout
 from custom.formats.geojson import read_geojson
-from custom.formats.instance_maps import read_mat
 from custom.io.arrays import open_array
 from custom.io.image import (
     MAX_PIXELS,
@@ -123,16 +120,17 @@ def tiff_with(path: Path, **tags: int) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ({"ImageWidth": 10**5, "ImageLength": 10**5}, "pixels are more than"),
+        ({"ImageWidth": 0}, ""),
+        ({"ImageLength": 0}, ""),
+    ],
+)
 @pytest.mark.parametrize("read", [read_image, read_labels, image_size])
-def test_tiff_that_declares_ten_billion_pixels(tmp_path, read):
-    path = tiff_with(tmp_path / "a.tif", ImageWidth=100_000, ImageLength=100_000)
-    assert "100000x100000 pixels are more than" in limited(read, path)
-
-
-@pytest.mark.parametrize("tag", ["ImageWidth", "ImageLength"])
-@pytest.mark.parametrize("read", [read_image, read_labels, image_size])
-def test_tiff_without_pixels(tmp_path, read, tag):
-    limited(read, tiff_with(tmp_path / "a.tif", **{tag: 0}))
+def test_tiff_that_declares_ten_billion_pixels_or_none(tmp_path, read, tags, reason):
+    assert reason in limited(read, tiff_with(tmp_path / "a.tif", **tags))
 
 
 @pytest.mark.parametrize("codec", ["zlib", "zstd"])
@@ -261,6 +259,10 @@ def test_tricks_in_json(tmp_path, text):
     limited(read_json, path)
 
 
+def read_coco(path: Path):
+    return find_coco(path).items[0].read()
+
+
 def coco_with(folder: Path, segmentation: object, **image: object) -> Path:
     annotation_files.coco(folder)
     path = folder / "coco.json"
@@ -269,6 +271,21 @@ def coco_with(folder: Path, segmentation: object, **image: object) -> Path:
     data["images"][0].update(image)
     path.write_text(json.dumps(data))
     return path
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"file_name": "../a.png"},
+        {"file_name": "/etc/passwd"},
+        {"file_name": 3},
+        {"id": "5"},
+        {"id": 6},
+        {"height": 25},
+    ],
+)
+def test_tricks_in_coco_images(tmp_path, image):
+    limited(read_coco, coco_with(tmp_path, [[1, 2, 9, 2, 9, 9]], **image))
 
 
 @pytest.mark.parametrize(
@@ -296,33 +313,7 @@ def coco_with(folder: Path, segmentation: object, **image: object) -> Path:
     ids=map(str, range(17)),
 )
 def test_tricks_in_coco_masks(tmp_path, segmentation):
-    path = coco_with(tmp_path, segmentation)
-
-    def read(path):
-        return find_coco(path).items[0].read()
-
-    limited(read, path)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        {"file_name": "../a.png"},
-        {"file_name": "/etc/passwd"},
-        {"file_name": "absent.png"},
-        {"file_name": 3},
-        {"id": "5"},
-        {"id": 6},
-        {"height": 25},
-    ],
-)
-def test_tricks_in_coco_images(tmp_path, image):
-    path = coco_with(tmp_path, [[1, 2, 9, 2, 9, 9]], **image)
-
-    def read(path):
-        return find_coco(path).items[0].read()
-
-    limited(read, path)
+    limited(read_coco, coco_with(tmp_path, segmentation))
 
 
 @pytest.mark.parametrize(
@@ -363,16 +354,6 @@ def test_a_hundred_thousand_ids(tmp_path):
     assert time.monotonic() - begin < 60  # it must not be quadratic
 
 
-@pytest.mark.parametrize(
-    "dtype", ["c8", "c16", "S4", "U4", "M8[s]", [("a", "u2"), ("b", "u2")]]
-)
-def test_arrays_that_are_no_numbers(tmp_path, dtype):
-    path = tmp_path / "a.npy"
-    np.save(path, np.zeros((4, 5), dtype))
-    with pytest.raises(InputError, match="not an array of numbers"):
-        open_array(path)
-
-
 def test_a_jpeg_that_is_cut_is_not_filled_with_gray(tmp_path):
     path = tmp_path / "a.jpg"
     annotation_files.write_png(path, np.kron(RGB, np.ones((8, 8, 1), np.uint8)))
@@ -393,13 +374,3 @@ def test_a_tiff_that_lacks_a_strip_is_not_filled_with_zeros(tmp_path):
         file.pages[0].tags["StripByteCounts"].overwrite(counts)
     with pytest.raises(InputError, match="3 of its 4 parts"):
         read_labels(path)
-
-
-def test_a_matlab_file_of_another_version(tmp_path):
-    annotation_files.mat(tmp_path)
-    path = tmp_path / "a.mat"
-    buffer = io.BytesIO()
-    savemat(buffer, {"inst_map": np.zeros(SIZE)}, format="4")
-    path.write_bytes(buffer.getvalue())
-    with pytest.raises(InputError, match="version 5"):
-        read_mat(path, tmp_path / "a.png")

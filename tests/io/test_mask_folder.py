@@ -87,13 +87,3 @@ def test_a_cut_file_and_an_empty_folder(folder, tmp_path):
     assert not (tmp_path / "cache").exists()
     with pytest.raises(InputError, match="no masks"):
         read_mask_folder(tmp_path / "nowhere", SIZE)
-
-
-def test_real_masks(shared_data, tmp_path):
-    folder = min((shared_data / "nuclei2021" / "train").iterdir()) / "masks"
-    (path,) = pack_mask_folder(folder, (1000, 1000), tmp_path)
-    files, labels = sorted(folder.iterdir()), read_labels(path)
-    assert len(np.unique(labels)) == len(files) + 1
-    for number in (1, 100, len(files)):
-        mask = cv2.imread(str(files[number - 1]), cv2.IMREAD_UNCHANGED) > 0
-        np.testing.assert_array_equal(labels == number, mask)

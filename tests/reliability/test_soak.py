@@ -134,15 +134,6 @@ def test_twenty_epochs_of_real_regions_leave_memory_and_files_as_they_were(
         assert value < max(margin, MOST_MB_PER_EPOCH)
 
 
-def test_a_leak_would_be_seen(repo, real_data, tmp_path):
-    """300 kB a sample, 12 MB an epoch of 40."""
-    states = soak(repo, tmp_path, leak=300_000)
-    for name in ("rss", "pss"):
-        value, margin = slope([getattr(state, name) for state in states])
-        print(name, value, margin)
-        assert value > max(margin, MOST_MB_PER_EPOCH)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
 def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, number, fault):
     message = train_with_dying_worker(tmp_path, number)

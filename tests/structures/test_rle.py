@@ -19,9 +19,10 @@ from custom.structures.rle import (
     encode_label_image,
     encode_runs,
     patch_runs,
+    run_pixels,
     to_json,
 )
-from tests.dense_masks import label_masks, seeds, to_bitmaps
+from tests.dense_masks import label_masks, seeds
 
 many = settings(max_examples=100, deadline=None)
 densities = st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0])
@@ -46,10 +47,6 @@ def test_label_image_in_any_memory_layout():
         assert encode_label_image(view, [1, 2, 8]) == [
             encode(view == i) for i in (1, 2, 8)
         ]
-
-
-def test_no_instance_gives_no_rle():
-    assert encode_label_image(np.zeros((3, 4), np.int32), np.array([], int)) == []
 
 
 @many
@@ -105,14 +102,6 @@ def test_every_kind_of_masks_becomes_the_same_rles(kind):
 
 
 @many
-@given(label_masks())
-def test_rles_of_label_masks_decode_to_their_bitmaps(masks):
-    for rle, mask in zip(as_rles(masks), to_bitmaps(masks), strict=True):
-        np.testing.assert_array_equal(coco_mask.decode(rle), mask)
-        assert int(coco_mask.area(rle)) == mask.sum()
-
-
-@many
 @given(
     seed=seeds,
     sizes=st.lists(st.tuples(*[st.integers(1, 40)] * 2), max_size=5),
@@ -123,19 +112,11 @@ def test_decoded_runs_are_the_pixels_of_the_masks(seed, sizes, density):
     masks = [rng.random(size) < density for size in sizes]
     owner, start, end = decode_runs([encode(mask) for mask in masks])
     for i, mask in enumerate(masks):
-        flat = np.zeros(mask.size, bool)
-        for first, last in zip(start[owner == i], end[owner == i], strict=True):
-            assert not flat[first:last].any()
-            flat[first:last] = True
+        flat = np.zeros(mask.size, int)
+        np.add.at(flat, run_pixels(start[owner == i], end[owner == i]), 1)
         np.testing.assert_array_equal(flat, mask.T.ravel())
-
-
-@many
-@given(seed=seeds, count=st.integers(0, 5), density=densities)
-def test_encoding_decoded_runs_gives_the_bytes_back(seed, count, density):
-    masks = np.random.default_rng(seed).random((count, 17, 9)) < density
-    rles = [encode(mask) for mask in masks]
-    assert encode_runs(*decode_runs(rles), count, (17, 9)) == rles
+        runs = decode_runs([encode(mask)])
+        assert encode_runs(*runs, 1, mask.shape) == [encode(mask)]
 
 
 def test_runs_of_large_images_need_several_digits():

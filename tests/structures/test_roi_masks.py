@@ -107,16 +107,6 @@ def test_boxes_anywhere_equal_stock_in_the_full_frame(seed, size, count, thresho
     assert_same(masks, stock_on_gpu(masks))
 
 
-@pytest.mark.parametrize(
-    "box",
-    [(-20, 2, -5, 9), (45, 2, 60, 9), (2, -20, 9, -5), (2, 33, 9, 40)],
-    ids=["left", "right", "above", "below"],
-)
-def test_a_box_outside_the_image_is_an_empty_mask(box):
-    masks = RoIMasks(torch.ones(1, 28, 28), torch.tensor([box]).float(), (30, 40), 0.5)
-    assert_same(masks, torch.zeros((1, 30, 40), dtype=torch.bool))
-
-
 @many
 @given(
     seed=seeds,
@@ -158,18 +148,6 @@ def test_masks_are_pasted_and_encoded_once_for_all_metrics(masks, monkeypatch, k
     assert calls == [masks]
     first[0]["counts"] = b""  # a metric's own list
     assert as_rles(masks) == second != first
-
-
-def test_patches_come_in_order_and_put_back_give_the_masks():
-    rng = np.random.default_rng(6)
-    masks = RoIMasks(
-        random_probs(rng, 80, 28), random_boxes(rng, 80, (31, 45)), (31, 45), 0.5
-    )
-    full = np.zeros((80, 31, 45), bool)
-    for mask, (y, x, patch) in zip(full, masks.patches(), strict=True):
-        assert mask[y : y + patch.shape[0], x : x + patch.shape[1]].shape == patch.shape
-        mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
-    np.testing.assert_array_equal(full, stock_on_gpu(masks).numpy())
 
 
 def test_nothing_is_allocated_that_grows_with_the_image():
@@ -220,24 +198,6 @@ def test_index_selects_instances(masks, index, expected):
     chosen = masks[index]
     assert chosen.to_rle() == [rles[i] for i in expected]
     assert (chosen.size, chosen.threshold) == (masks.size, masks.threshold)
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        torch.arange(9) % 2 == 0,
-        torch.tensor([4, 0]),
-        np.array([5, 1]),
-        [1, 2],
-        slice(2, 5),
-        3,
-        torch.zeros(9, dtype=torch.bool),
-    ],
-)
-def test_instance_data_indexes_masks_with_the_rest(masks, index):
-    data = InstanceData(masks=masks, labels=torch.arange(9))
-    rles, chosen = masks.to_rle(), data[index]
-    assert chosen.masks.to_rle() == [rles[i] for i in chosen.labels]
 
 
 def test_cat_puts_one_after_the_other(masks):

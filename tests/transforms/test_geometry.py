@@ -49,13 +49,6 @@ def test_boxes_stay_around_their_masks(name):
     np.testing.assert_array_equal(found["gt_bboxes"].tensor, found["gt_masks"].boxes())
 
 
-def test_images_without_instances_are_turned():
-    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-    found = RandomDihedral(["rot90"])({"img": image})
-    np.testing.assert_array_equal(found["img"], np.rot90(image))
-    assert found["img"].flags.c_contiguous
-
-
 def test_all_elements_are_equally_likely():
     np.random.seed(0)
     turn = RandomDihedral()

@@ -81,18 +81,6 @@ WARPS = [
     {"type": "RandAugment", "aug_space": [[{"type": "Rotate"}], [{"type": "ShearY"}]]},
 ]
 # RandomShift, Mosaic and MixUp leave masks of any type as they are.
-NO_MASKS = [
-    {"type": "RandomAffine"},
-    {
-        "type": "RandomCenterCropPad",
-        "crop_size": (20, 20),
-        "ratios": (1.0,),
-        "mean": [0, 0, 0],
-        "std": [1, 1, 1],
-        "to_rgb": True,
-        "test_pad_mode": None,
-    },
-]
 
 
 def name(config: dict) -> str:
@@ -144,18 +132,6 @@ def test_warps_equal_bitmaps_but_for_pixels_on_a_boundary(config, masks, seed):
     assert np.all(edge[ours != stock])
     expected["gt_masks"].masks = ours
     assert_same_results(found, expected)
-
-
-@pytest.mark.parametrize("config", NO_MASKS, ids=name)
-def test_what_stock_cannot_do_with_masks_says_so(config):
-    """These have no path for masks of any type in MMDetection 3."""
-    for stock in (False, True):
-        results = make_results(
-            random_masks(np.random.default_rng(0), (30, 40), 5), stock
-        )
-        results["img"] = results["img"].astype(np.float32)
-        with pytest.raises(NotImplementedError):
-            run(config, results, 0)
 
 
 @pytest.mark.parametrize("kind", ["CachedMosaic", "CachedMixUp"])
