@@ -55,7 +55,7 @@ class CocoCellDataset(CellDataset):
         return {
             name: ImageFiles(
                 folder / row["file_name"],
-                dict.fromkeys([key for key, _ in row["annotations"]], self.ann_file),
+                {key: Path(self.ann_file) for key, _ in row["annotations"]},
             )
             for name, row in rows.items()
         }

@@ -120,7 +120,7 @@ def _in_first_process(action: Callable, runner) -> None:
     Raises:
         InputError: The action raised it.
     """
-    errors = [None]
+    errors: list[InputError | None] = [None]
     if is_main_process():
         try:
             action(runner)

@@ -296,10 +296,9 @@ def _mean_gradients(runner) -> dict[str, torch.Tensor]:
 
 def _random_state() -> dict:
     """The generators of this process: Python, NumPy, torch and its GPU."""
-    name, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+        "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
@@ -318,7 +317,9 @@ def _restore_random_states(states: list[dict], world_size: int) -> None:
     state = states[get_rank()]
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), *rest))
+    # A tensor in checkpoints of older versions.
+    keys = keys.cpu().numpy() if isinstance(keys, torch.Tensor) else keys
+    np.random.set_state((name, keys.astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"].cpu())

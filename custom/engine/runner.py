@@ -165,7 +165,8 @@ def _await_parent() -> None:
     A worker of PyTorch notices that its run was killed, but then waits for ever for
     somebody to take its last batch.
     """
-    parent = multiprocessing.parent_process().pid
+    process = multiprocessing.parent_process()
+    parent = process.pid if process else None
     while os.getppid() == parent:
         received = signal.sigtimedwait(SIGNALS, 2)
         if received is not None and received.si_pid == parent:

@@ -103,7 +103,7 @@ def last_checkpoint(work_dir: str | Path) -> tuple[Path, int] | None:
     for path in work_dir.glob("*.pth"):
         if match := pattern.fullmatch(path.name):
             steps[path] = [int(number or 0) for number in match.groups()]
-    paths = sorted(steps, key=steps.get, reverse=True)
+    paths = sorted(steps, key=steps.__getitem__, reverse=True)
     with suppress(FileNotFoundError):
         # After a run went back to an older checkpoint, later ones are in the folder,
         # too. Only the name counts: the folder may have been moved since.

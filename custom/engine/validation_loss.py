@@ -52,12 +52,12 @@ class ValidationLossHook(Hook):
                 _, parts = model.parse_losses(model(**data, mode="loss"))
             self._losses.append({name: value.item() for name, value in parts.items()})
 
-    def after_val_epoch(self, runner, metrics: dict | None = None) -> None:
+    def after_val_epoch(self, runner, metrics: dict) -> None:  # type: ignore[override]
         """Add the means to the metrics."""
         # In the order of the data set, without the images that fill up the last round
         # of several processes: the means equal those of one process to the bit.
         losses = collect_results(self._losses, len(runner.val_dataloader.dataset))
-        means = [None]
+        means: list[dict] = [{}]
         if is_main_process():
             means = [{f"val/{k}": fmean(row[k] for row in losses) for k in losses[0]}]
         broadcast_object_list(means)

@@ -154,7 +154,7 @@ def coco_ground_truth(results: Sequence[dict], classes: Sequence[str]) -> dict:
             missing.
         classes: Names of the classes.
     """
-    annotations = []
+    annotations: list[dict] = []
 
     def add(result: dict, labels: Sequence[int], rles: list[dict], crowd: int) -> None:
         # One call per image; pycocotools' own area() fails above 255 masks.

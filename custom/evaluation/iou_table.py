@@ -65,8 +65,8 @@ def iou_table(gt: LabelMasks, pred: LabelMasks | Sequence[dict]) -> IoUTable:
     pred_areas = np.zeros(len(pred), np.int64)
     gt_areas = np.zeros(len(gt), np.int64)
     pairs = []
-    is_labels = isinstance(pred, LabelMasks)
-    planes = list(pred.runs()) if is_labels else [decode_runs(pred)]
+    labels = isinstance(pred, LabelMasks)
+    planes = [*pred.runs()] if labels else [decode_runs(pred)]  # type: ignore[union-attr]
     for owner, start, end in planes:
         pred_areas += _sums(owner, end - start, len(pred))
     for gt_owner, gt_start, gt_end in gt.runs():
@@ -119,15 +119,15 @@ def paint(
     pixel = run_pixels(start, end)
     bounds = np.cumsum(_sums(owner, end - start, len(rles)))
     canvas = np.zeros(height * width, np.int32)
-    segments = []
+    seen = []
     for i in np.argsort(-np.asarray(scores), kind="stable"):
         mask_pixels = pixel[bounds[i - 1] if i else 0 : bounds[i]]
         free = mask_pixels[canvas[mask_pixels] == 0]
         if len(free) and 2 * len(free) >= len(mask_pixels):
             canvas[free] = i + 1
-            segments.append(i)
+            seen.append(i)
     plane = canvas.reshape(width, height).T
-    segments = np.sort(np.array(segments, np.int64))
+    segments = np.sort(np.array(seen, np.int64))
     return LabelMasks(plane[None], np.zeros(len(segments), np.int64), segments + 1)
 
 

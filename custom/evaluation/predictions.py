@@ -124,7 +124,7 @@ class Predictions:
         path = Path(path)
         if path.exists():
             raise InputError(path, "it exists already", "Choose another folder")
-        annotations = []
+        annotations: list[dict] = []
         for image in self.images:
             areas = fast_mask.area(image.rles).tolist() if image.rles else []
             boxes = image.xywh.tolist()

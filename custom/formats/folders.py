@@ -63,7 +63,7 @@ def find_layout(root: Path, names: Sequence[str] | None = None) -> Source:
     folders = sorted(p for p in root.glob("[!.]*") if p.is_dir())
     if not folders:
         raise InputError(root, "no image folder in it", "Expected is <image>/image.tif")
-    items, classes = [], set()
+    items, classes = [], set[str]()
     for number, folder in enumerate(folders, 1):
         labels = sorted(p for p in folder.iterdir() if p.suffix in TIFF_SUFFIXES)
         image = folder / "image.tif"

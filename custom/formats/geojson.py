@@ -95,7 +95,7 @@ def _instances(
                 dropped["an annotation (--annotations takes it)"] += 1
                 continue
             if kind not in (*_CELLS, *_ANNOTATIONS):
-                dropped[f"an object of type {kind[:40]}"] += 1
+                dropped[f"an object of type {str(kind)[:40]}"] += 1
                 continue
             if outline not in ("Polygon", "MultiPolygon"):
                 dropped[f"a geometry {outline[:40]}"] += 1

@@ -137,7 +137,7 @@ def class_palette(
         given: Colours of the first classes; for the others come Wong's seven, then
             hues at golden angles.
     """
-    colours = [tuple(int(value) for value in colour) for colour in given or ()]
+    colours = [(int(r), int(g), int(b)) for r, g, b in given or ()]
     spare = [colour for colour in _WONG if colour not in colours]
     number = 0
     while len(colours) + len(spare) < count:

@@ -58,7 +58,8 @@ class BoxMasks:
             clip: (y1, x1, y2, x2); pixels outside are dropped. Default: the image.
         """
         top, left, bottom, right = clip or (0, 0, *size)
-        windows, bits = [], []
+        windows: list[tuple[int, int, int, int]] = []
+        bits: list[np.ndarray] = []
         for y, x, patch in patches:
             dy, dx = max(top - y, 0), max(left - x, 0)
             patch = patch[dy : max(bottom - y, 0), dx : max(right - x, 0)]

@@ -97,7 +97,9 @@ def join_label_images(
     planes: list[np.ndarray] = []
     pixels: list[int] = []  # foreground pixels of each plane
     tops: list[int] = []  # the largest id of each plane
-    plane_of, ids, originals, boxes = [], [], [], []
+    plane_of: list[int] = []
+    ids: list[np.ndarray] = []
+    originals, boxes = [], []
     for image in images:
         present = None
         if int(image.max(initial=0)) > TABLE_MAX:

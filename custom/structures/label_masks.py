@@ -193,7 +193,7 @@ class LabelMasks(BaseInstanceMasks):
 
     def flip(self, flip_direction: str = "horizontal") -> LabelMasks:
         """Flip 'horizontal', 'vertical' or 'diagonal', which is both."""
-        axes = {"horizontal": 2, "vertical": 1, "diagonal": (1, 2)}[flip_direction]
+        axes = {"horizontal": [2], "vertical": [1], "diagonal": [1, 2]}[flip_direction]
         return self._like(np.flip(self.planes, axes))
 
     def turn(self, element: Dihedral) -> LabelMasks:
@@ -241,7 +241,7 @@ class LabelMasks(BaseInstanceMasks):
             "vertical": (0, offset),
             "both": offset if isinstance(offset, tuple) else (offset, offset),
         }[direction]
-        matrix = np.float32([[1, 0, dx], [0, 1, dy]])
+        matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         return self._warp(matrix, out_shape)
 
     def shear(
@@ -254,7 +254,7 @@ class LabelMasks(BaseInstanceMasks):
     ) -> LabelMasks:
         """Shear by the tangent of the angle into a frame of (h, w)."""
         _only_background(border_value)
-        matrix = np.float32([[1, 0, 0], [0, 1, 0]])
+        matrix = np.eye(2, 3, dtype=np.float32)
         matrix[{"horizontal": (0, 1), "vertical": (1, 0)}[direction]] = magnitude
         return self._warp(matrix, out_shape)
 

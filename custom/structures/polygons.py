@@ -101,9 +101,9 @@ def union(parts: Sequence[BoxMasks], size: tuple[int, int]) -> BoxMasks:
         max(patch[axis] + patch[2].shape[axis] for patch in patches) for axis in (0, 1)
     )
     mask = np.zeros((bottom - top, right - left), bool)
-    for y, x, part in patches:
-        y, x = y - top, x - left
-        mask[y : y + part.shape[0], x : x + part.shape[1]] |= part
+    for y, x, patch in patches:
+        window = mask[y - top :, x - left :][: patch.shape[0], : patch.shape[1]]
+        window |= patch
     return BoxMasks.from_patches([(top, left, mask)], size)
 
 

@@ -15,6 +15,7 @@ from pycocotools import mask as coco_mask
 
 # Pairs of runs that are compared at once; bounds the memory, not the result.
 _PAIRS_AT_ONCE = 1 << 20
+_NO_RUNS: np.ndarray = np.zeros(0, np.int64)
 
 
 def encode_runs(
@@ -119,7 +120,7 @@ def label_runs(
     ids = np.asarray(ids)
     flat = labels.T.ravel()
     if len(ids) == 0 or flat.size == 0:
-        return tuple(np.zeros((3, 0), np.int64))
+        return _NO_RUNS, _NO_RUNS, _NO_RUNS
     change = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     start = np.concatenate(([0], change))
     end = np.concatenate((change, [flat.size]))
@@ -190,8 +191,8 @@ def decode_runs(
     Raises:
         ValueError: The counts of a mask are malformed or do not fill its image.
     """
-    counts = (rle["counts"] for rle in rles)
-    texts = [c.encode() if isinstance(c, str) else c for c in counts]
+    texts = [rle["counts"] for rle in rles]
+    texts = [text.encode() if isinstance(text, str) else text for text in texts]
     pixels = np.array([rle["size"][0] * rle["size"][1] for rle in rles], np.int64)
     codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
     stops = np.cumsum([len(text) for text in texts], dtype=np.int64)
@@ -201,7 +202,7 @@ def decode_runs(
     ):
         raise ValueError("a mask has malformed RLE counts")
     if not texts:
-        return tuple(np.zeros((3, 0), np.int64))
+        return _NO_RUNS, _NO_RUNS, _NO_RUNS
     last = np.flatnonzero(final)
     first = np.concatenate(([0], last[:-1] + 1))
     digits = last + 1 - first
@@ -241,7 +242,7 @@ def overlap_areas(
         ``first, second, area``, each (P,) int64, with ``first < second``.
     """
     owner, start, end = decode_runs(rles)
-    keys, areas = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    keys, areas = [_NO_RUNS], [_NO_RUNS]
     for a, b in interval_pairs(start, end):
         low, high = np.sort([owner[a], owner[b]], axis=0)
         shared = np.minimum(end[a], end[b]) - np.maximum(start[a], start[b])

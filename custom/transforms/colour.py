@@ -103,7 +103,8 @@ class RandomBlend(BaseTransform):
 
     @cache_randomness
     def _draw(self) -> float:
-        return float(np.random.uniform(*self.weight_range))
+        low, high = self.weight_range
+        return float(np.random.uniform(low, high))
 
     def transform(self, results: dict) -> dict:
         """Replace the image by the blended one."""

@@ -22,7 +22,7 @@ class LabelCopyPaste(CopyPaste):
     the stock one becomes int64; the source is never one beyond the last image, which
     the stock draw allows; and the images may have different sizes. Then the source lies
     at a random place of the destination, and only instances that are whole in both are
-    pasted. Other types of masks use the stock transform.
+    pasted.
 
     Args:
         class_weights: The weight of each class when instances are selected from the
@@ -34,7 +34,9 @@ class LabelCopyPaste(CopyPaste):
 
     def __init__(self, class_weights: Sequence[float] | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.class_weights = class_weights and np.array(class_weights, float)
+        self.class_weights = None
+        if class_weights is not None:
+            self.class_weights = np.array(class_weights, float)
 
     @cache_randomness
     def get_indexes(self, dataset) -> int:
@@ -49,7 +51,7 @@ class LabelCopyPaste(CopyPaste):
             for source in results["mix_results"]
         ]
         results["mix_results"] = [
-            self._fit(source, size) if _is_of_other_size(source, size) else source
+            self._fit(source, size) if source["img"].shape[:2] != size else source
             for source in cells
         ]
         return super().transform(results)
@@ -58,13 +60,12 @@ class LabelCopyPaste(CopyPaste):
         """Keep some instances of the source."""
         if self.class_weights is None:
             return super()._select_object(results)
-        selected = self._draw_instances(results["gt_bboxes_labels"])
-        return _pick(results, selected)
+        weights = self.class_weights[results["gt_bboxes_labels"]]
+        return _pick(results, self._draw_instances(weights))
 
     @cache_randomness
-    def _draw_instances(self, labels: np.ndarray) -> np.ndarray:
+    def _draw_instances(self, weights: np.ndarray) -> np.ndarray:
         """Numbers of instances, as many as the stock transform would draw."""
-        weights = self.class_weights[labels]
         candidates = np.flatnonzero(weights)
         count = np.random.randint(min(len(candidates) + 1, self.max_num_pasted))
         if count == 0:
@@ -74,13 +75,11 @@ class LabelCopyPaste(CopyPaste):
 
     def _copy_paste(self, dst_results: dict, src_results: dict) -> dict:
         """Paste the instances of ``src_results`` into ``dst_results``."""
-        dst, src = self.get_gt_masks(dst_results), src_results["gt_masks"]
-        if not (isinstance(dst, LabelMasks) and isinstance(src, LabelMasks)):
-            return super()._copy_paste(dst_results, src_results)
+        dst, src = dst_results["gt_masks"], src_results["gt_masks"]
         if len(src) == 0:
             return dst_results
         src = src.renumber()
-        pasted = (src.planes > 0).any(axis=0)
+        pasted = np.any(src.planes > 0, axis=0)
         left = LabelMasks(np.where(pasted, 0, dst.planes), dst.plane_of, dst.ids)
 
         before = dst_results["gt_bboxes"]
@@ -127,11 +126,6 @@ class LabelCopyPaste(CopyPaste):
         masks = masks.expand(*size, y, x)
         boxes = masks.get_bboxes(type(results["gt_bboxes"]))
         return {**results, "img": image, "gt_masks": masks, "gt_bboxes": boxes}
-
-
-def _is_of_other_size(results: dict, size: tuple[int, int]) -> bool:
-    masks = results.get("gt_masks")
-    return isinstance(masks, LabelMasks) and (masks.height, masks.width) != size
 
 
 def _pick(results: dict, selected: np.ndarray) -> dict:

@@ -114,38 +114,32 @@ def test_stratified_split_keeps_each_class_near_its_share(data, share, seed):
 
 
 @many
-@given(data_sets(least=12), st.integers(2, 6), seeds)
-def test_folds_are_disjoint_cover_all_and_are_about_equal(data, folds, seed):
-    splits = [
-        make_split(f"kfold_{folds}-{i}_seed{seed}", data, "here") for i in range(folds)
-    ]
-    for split in splits:
-        assert_partition(split, data)
-    assert sorted(n for split in splits for n in split.val) == sorted(data)
-    sizes = [len(split.val) for split in splits]
-    assert max(sizes) - min(sizes) <= 10
-    total = Counter(c for classes in data.values() for c in classes)
-    for split in splits:
-        val = Counter(c for image in split.val for c in data[image])
-        assert all(abs(val[c] - n / folds) <= 5 for c, n in total.items())
-
-
-@many
-@given(st.data(), st.integers(2, 4), seeds)
-def test_grouped_folds_keep_patients_together_and_cover_all(data, folds, seed):
-    images = data.draw(data_sets(least=25))
-    patient_of = data.draw(patients(images))
-    assume(len(set(patient_of.values())) >= 2 * folds)
-    seen = []
-    for i in range(folds):
-        name = f"grouped-kfold_{folds}-{i}_seed{seed}"
-        split = make_split(name, images, "here", patient_of)
-        assert_partition(split, images)
-        assert not {patient_of[n] for n in split.train} & {
-            patient_of[n] for n in split.val
-        }
-        seen += split.val
-    assert sorted(seen) == sorted(images)
+@given(data_sets(least=25), st.integers(2, 4), seeds, st.booleans(), st.booleans())
+def test_folds_divide_the_images_and_keep_patients_together(
+    data, count, seed, grouped, within
+):
+    patient_of = {name: f"patient{i % 12}" for i, name in enumerate(sorted(data))}
+    given_ = patient_of if grouped else None
+    outer = None
+    if within:
+        outer = make_split("grouped_80-20_seed3", data, "here", patient_of)
+    folds = make_folds(count, data, "here", given_, seed, outer)
+    images = outer.train if outer else data
+    assert sorted(name for fold in folds for name in fold.val) == sorted(images)
+    total = Counter(c for name in images for c in data[name])
+    for i, fold in enumerate(folds):
+        assert_partition(fold, images)
+        rule = "grouped-kfold" if grouped else "kfold"
+        name = f"{rule}_{count}-{i}_seed{seed}"
+        assert fold.name == name + (f"_in_{outer.name}" if within else "")
+        if not within:
+            assert make_split(name, data, "here", given_) == fold
+        parts = ({patient_of[n] for n in part} for part in (fold.train, fold.val))
+        if grouped:
+            assert not set.intersection(*parts)
+        else:
+            val = Counter(c for image in fold.val for c in data[image])
+            assert all(abs(val[c] - n / count) <= 5 for c, n in total.items())
 
 
 @many
@@ -311,29 +305,23 @@ TOOL = "tools/data/make_split.py"
 
 
 @pytest.mark.parametrize(
-    "name", ["random_67-33", "stratified_67-33_seed5", "kfold_3-1", "all"]
+    ("name", "count"),
+    [("random_67-33", 1), ("stratified_67-33_seed5", 1), ("all", 1), ("kfold_5", 5)],
 )
-def test_command_writes_the_split_that_the_name_gives(
-    run_tool, tiny_root, tmp_path, name
+def test_command_writes_the_splits_that_the_name_gives(
+    run_tool, tiny_root, tmp_path, name, count
 ):
     out = run_tool(TOOL, tiny_root / "train", name, "--out", tmp_path / "new")
-    (path,) = (tmp_path / "new").iterdir()
-    split = Split.load(path)
-    assert path.name == f"{split.name}.json"
-    assert f"{path}: {len(split.train)} train, {len(split.val)} val" in out
-    if name != "all":
-        root = str(tiny_root)
-        dataset = CellDataset(data_root=root, data_prefix={"img": "train"}, split=name)
-        assert dataset.split == split
-
-
-def test_command_writes_all_folds(run_tool, tiny_root, tmp_path):
-    out = run_tool(TOOL, tiny_root / "train", "kfold_5", "--out", tmp_path)
-    paths = [tmp_path / f"kfold_5-{i}_seed42.json" for i in range(5)]
-    assert sorted(tmp_path.iterdir()) == paths
-    assert out.count("train") >= 5
-    val = [name for path in paths for name in Split.load(path).val]
-    assert sorted(val) == sorted(path.name for path in (tiny_root / "train").iterdir())
+    paths = sorted((tmp_path / "new").iterdir())
+    assert len(paths) == count
+    for path in paths:
+        split = Split.load(path)
+        assert path.name == f"{split.name}.json"
+        assert f"{path}: {len(split.train)} train, {len(split.val)} val" in out
+        dataset = CellDataset(
+            data_root=str(tiny_root), data_prefix={"img": "train"}, split=split.name
+        )
+        assert name == "all" or dataset.split == split
 
 
 @pytest.mark.parametrize("rule", ["grouped_67-33", "grouped-kfold_3"])
@@ -405,20 +393,3 @@ def test_command_leaves_regions_to_ignore_out_of_the_classes(
 
 
 # Folds of a data set, or of a part of it.
-
-
-@many
-@given(data=st.data(), count=st.integers(2, 5))
-def test_folds_within_a_split_divide_its_training_images(data, count):
-    classes_of = data.draw(data_sets(least=25))
-    patient_of = {name: f"patient{i % 12}" for i, name in enumerate(sorted(classes_of))}
-    outer = make_split("grouped_80-20_seed3", classes_of, "here", patient_of)
-    folds = make_folds(count, classes_of, "here", patient_of, 5, outer)
-    seen = [name for fold in folds for name in fold.val]
-    assert sorted(seen) == sorted(outer.train)
-    for i, fold in enumerate(folds):
-        assert sorted(fold.train + fold.val) == sorted(outer.train)
-        assert not {patient_of[n] for n in fold.train} & {
-            patient_of[n] for n in fold.val
-        }
-        assert fold.name == f"grouped-kfold_{count}-{i}_seed5_in_grouped_80-20_seed3"

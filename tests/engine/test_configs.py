@@ -41,12 +41,6 @@ def test_views_are_every_scale_with_every_element_of_the_test_pipeline():
     assert views["transforms"][0] == [{"type": "Resize", "scale_factor": 3.0}]
 
 
-@pytest.mark.parametrize("steps", [[PACK], [{"type": "Resize", "scale": (8, 8)}]])
-def test_pipelines_of_which_no_views_can_be_made_are_refused(steps):
-    with pytest.raises(InputError, match="tta_pipeline"):
-        tta_pipeline(steps, [1.0], ["identity"])
-
-
 @pytest.mark.parametrize("tiles", [False, True])
 def test_the_model_is_wrapped_and_the_data_give_eight_views(
     repo, tiny_root, monkeypatch, tiles

@@ -132,19 +132,6 @@ def test_one_more_than_the_limit_ends_the_run(tmp_path):
         train(tmp_path / "2", bad, max_skips=2)
 
 
-def test_batches_that_were_left_out_before_a_resume_count(tmp_path):
-    first, _ = train(tmp_path / "before", [batch(math.nan, "a")], max_skips=1)
-    saved = first.message_hub.state_dict()  # what a checkpoint holds
-
-    class Resumed(NonFiniteLossHook):
-        def before_train(self, runner) -> None:
-            runner.message_hub.load_state_dict(saved)
-            super().before_train(runner)
-
-    with pytest.raises(InputError, match=r"b0.tif, b1.tif.*2 batches"):
-        train(tmp_path / "after", [batch(math.nan, "b")], max_skips=1, guard=Resumed)
-
-
 def test_a_model_that_is_not_finite_itself_ends_the_run_at_once(tmp_path):
     # Batch norm takes the input into its running mean before there is a loss.
     with pytest.raises(InputError, match=r"nor is norm.running_mean of the model"):

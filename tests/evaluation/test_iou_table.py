@@ -3,7 +3,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from custom.evaluation.iou_table import iou_table, paint
-from custom.structures import LabelMasks
 from tests.cell_scenes import bitmaps, random_result, to_rle
 from tests.dense_masks import label_masks, random_masks, seeds
 
@@ -43,13 +42,6 @@ def test_table_equals_all_pairs_of_bitmaps(masks, seed, as_rle):
         assert iou == expected[i, j] / (gt[i] | pred[j]).sum()
         assert of_gt == expected[i, j] / gt[i].sum()
         assert of_pred == expected[i, j] / pred[j].sum()
-
-
-def test_runs_that_go_on_in_the_next_column_are_counted():
-    full = np.ones((5, 4), bool)
-    masks = LabelMasks(np.ones((1, 5, 4), np.int32), np.array([0]), np.array([1]))
-    table = iou_table(masks, [to_rle(full), to_rle(full & (np.arange(4) > 1))])
-    assert table.pixels.tolist() == [20, 10]
 
 
 @given(seeds)

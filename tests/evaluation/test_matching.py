@@ -52,17 +52,6 @@ def test_matches_are_those_of_cocoeval(seed, ignored, ties):
     np.testing.assert_array_equal(found.ignored, ignore)
 
 
-@given(seeds)
-@settings(deadline=None, max_examples=30)
-def test_a_threshold_does_not_change_the_matches_above_it(seed):
-    result = random_result(np.random.default_rng(seed))
-    found = match_image(result, 0.5)
-    keep = np.flatnonzero(result.scores >= 0.5)
-    result.labels, result.scores = result.labels[keep], result.scores[keep]
-    result.boxes, result.rles = result.boxes[keep], [result.rles[i] for i in keep]
-    np.testing.assert_array_equal(match_image(result, 0.5).match, found.match[keep])
-
-
 @pytest.mark.parametrize(("width", "ignored"), [(5, True), (4, False)])
 def test_half_of_the_pixels_in_ignored_regions_is_enough(width, ignored):
     """Two regions of which neither holds half of it count together."""
@@ -73,14 +62,6 @@ def test_half_of_the_pixels_in_ignored_regions_is_enough(width, ignored):
     assert found.ignored.tolist() == [ignored]
     assert found.used.tolist() == [not ignored]
     assert len(found.segments) == (not ignored)
-
-
-def test_a_matched_prediction_is_not_ignored():
-    mask = np.zeros((10, 10), bool)
-    mask[2:5, 2:5] = True
-    result = make_result(mask.astype(int), [0], [(mask, 0, 0.9)], np.ones((10, 10)))
-    assert match_image(result, 0.5).match.tolist() == [0]
-    assert not match_image(result, 0.5).ignored.any()
 
 
 def test_of_two_cells_with_the_same_iou_the_last_is_matched_as_in_cocoeval():

@@ -71,17 +71,6 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
     np.testing.assert_array_equal(masks.boxes(), stock.get_bboxes("hbox").tensor)
 
 
-def test_images_that_do_not_overlap_share_one_plane():
-    left, right = np.zeros((2, 4, 6), np.int32)
-    left[:, :3], right[:, 3:] = 9, 9
-    masks, _ = LabelMasks.from_label_images([left, right])
-    assert len(masks.planes) == 1
-    right[0, 2] = 9
-    masks, _ = LabelMasks.from_label_images([left, right])
-    assert len(masks.planes) == 2
-    assert masks.areas.tolist() == [12, 13]
-
-
 @many
 @given(
     seed=seeds,
@@ -250,16 +239,6 @@ def test_translate_by_whole_pixels_equals_bitmaps(masks, offset, direction, more
     shape = masks.height + more[0], masks.width + more[1]
     args = shape, offset if direction == "both" else offset[0], direction
     assert_same(masks.translate(*args), to_bitmaps(masks).translate(*args))
-
-
-def test_translate_into_a_smaller_frame_keeps_what_arrives_there():
-    """The stock class crops before it moves, and loses these pixels."""
-    plane = np.zeros((1, 4, 10), np.int32)
-    plane[0, 1:3, 7:9] = 1
-    masks = LabelMasks(plane, [0], [1])
-    moved = masks.translate((4, 5), -5, "horizontal")
-    assert moved.boxes().tolist() == [[2, 1, 4, 3]]
-    assert to_bitmaps(masks).translate((4, 5), -5, "horizontal").areas.tolist() == [0]
 
 
 def test_what_would_mix_ids_is_refused(masks):

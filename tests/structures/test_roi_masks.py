@@ -213,12 +213,6 @@ def test_copies_are_equal(masks, copied):
     assert pickle.loads(pickle.dumps(masks)).to_rle() == masks.to_rle()
 
 
-def test_gradients_and_half_precision_do_not_matter(masks):
-    probs = masks.probs.half()
-    low = RoIMasks(probs.requires_grad_(), masks.boxes, masks.size, 0.4)
-    assert low.to_rle() == RoIMasks(probs.float(), masks.boxes, (30, 40), 0.4).to_rle()
-
-
 @pytest.mark.parametrize("threshold", [0, -1, 1.5])
 def test_thresholds_that_make_no_mask_are_refused(threshold):
     with pytest.raises(ValueError, match="threshold"):

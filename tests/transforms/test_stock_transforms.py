@@ -163,35 +163,6 @@ def test_mixing_of_images_equals_bitmaps(kind, seed):
         assert_same_results(found[0], expected[0])
 
 
-def test_mixup_keeps_pixels_that_stock_loses():
-    """Stock crops the mixed masks before it moves them, and not the image."""
-    lost = 0
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        first, second = (random_masks(rng, (30, 30), 6) for _ in range(2))
-        outcome = []
-        for stock in (False, True):
-            mixer = TRANSFORMS.build(
-                {
-                    "type": "CachedMixUp",
-                    "img_scale": (30, 30),
-                    "ratio_range": (1.5, 2.0),
-                    "prob": 1.0,
-                    "max_cached_images": 2,
-                }
-            )
-            seed_all(seed)
-            for masks in (first, second):
-                masks = masks[masks.areas > 0]
-                results = mixer(make_results(masks, stock, seed))
-            outcome.append(results)
-        ours, stock = (r.pop("gt_masks").to_ndarray() for r in outcome)
-        assert np.all(ours >= stock)
-        lost += int((ours > stock).sum())
-        np.testing.assert_array_equal(outcome[0]["img"], outcome[1]["img"])
-    assert lost
-
-
 @settings(max_examples=25, deadline=None)
 @given(masks=label_masks(min_side=8, max_side=40), seed=seeds)
 def test_packing_and_padding_of_a_batch_equal_bitmaps(masks, seed):
