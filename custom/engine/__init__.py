@@ -7,7 +7,6 @@ from custom.engine.guards import (
     ModelBudgetHook,
     NonFiniteLossHook,
     ScheduleCheckHook,
-    explain_out_of_memory,
 )
 from custom.engine.logging import CellVisualizationHook, MainLoggerHook
 from custom.engine.record import RunRecordHook
@@ -31,5 +30,4 @@ __all__ = [
     "RunRecordHook",
     "ScheduleCheckHook",
     "ValidationLossHook",
-    "explain_out_of_memory",
 ]

@@ -65,8 +65,7 @@ def iou_table(gt: LabelMasks, pred: LabelMasks | Sequence[dict]) -> IoUTable:
     pred_areas = np.zeros(len(pred), np.int64)
     gt_areas = np.zeros(len(gt), np.int64)
     pairs = []
-    labels = isinstance(pred, LabelMasks)
-    planes = [*pred.runs()] if labels else [decode_runs(pred)]  # type: ignore[union-attr]
+    planes = list(pred.runs()) if isinstance(pred, LabelMasks) else [decode_runs(pred)]
     for owner, start, end in planes:
         pred_areas += _sums(owner, end - start, len(pred))
     for gt_owner, gt_start, gt_end in gt.runs():

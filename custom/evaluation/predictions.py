@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from faster_coco_eval import mask as fast_mask
@@ -231,7 +232,7 @@ def _locate(path: Path) -> Path:
     return path
 
 
-def _read_json(path: Path) -> object:
+def _read_json(path: Path) -> Any:
     try:
         if not zipfile.is_zipfile(path):
             return read_json(path, _REMEDY)

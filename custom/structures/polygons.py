@@ -96,10 +96,9 @@ def union(parts: Sequence[BoxMasks], size: tuple[int, int]) -> BoxMasks:
     patches = [patch for part in parts for patch in part.patches() if patch[2].size]
     if not patches:
         return BoxMasks.from_patches([(0, 0, np.zeros((0, 0), bool))], size)
-    top, left = (min(patch[axis] for patch in patches) for axis in (0, 1))
-    bottom, right = (
-        max(patch[axis] + patch[2].shape[axis] for patch in patches) for axis in (0, 1)
-    )
+    top, left = min(y for y, _, _ in patches), min(x for _, x, _ in patches)
+    bottom = max(y + patch.shape[0] for y, _, patch in patches)
+    right = max(x + patch.shape[1] for _, x, patch in patches)
     mask = np.zeros((bottom - top, right - left), bool)
     for y, x, patch in patches:
         window = mask[y - top :, x - left :][: patch.shape[0], : patch.shape[1]]
