@@ -98,12 +98,18 @@ class Scene:
 class Segmenter:
     """A trained model that segments the cells of images.
 
-    Example::
+    Examples:
+        ``run`` is a run folder, such as ``work_dirs/maskrcnn_r50``; an image may be an
+        array or the path of a file.
 
-        from custom.inference import Segmenter
-
-        cells = Segmenter("work_dirs/x")("slide.tif")
-        cells.labels, cells.scores, cells.to_frame(), cells.overlay()
+        >>> from custom.inference import Segmenter
+        >>> from custom.sample import sample
+        >>> image, _ = sample()
+        >>> cells = Segmenter(run, score_thr=None)(image, mpp=0.25)
+        >>> cells.size, len(cells.to_frame()) == len(cells) > 0
+        ((320, 320), True)
+        >>> cells.overlay().shape[1], len(cells.masks.to_rle()) == len(cells.scores)
+        (320, True)
 
     Args:
         model: A run folder (its newest config and its best checkpoint, or else its

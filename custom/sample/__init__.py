@@ -21,7 +21,7 @@ def sample() -> tuple[np.ndarray, list[np.ndarray]]:
 
     Examples:
         >>> image, labels = sample()
-        >>> image.shape, [len(set(label.flat)) - 1 for label in labels]
+        >>> image.shape, [len(np.unique(label)) - 1 for label in labels]
         ((320, 320, 3), [41, 43, 4, 5])
     """
     image = read_image(FOLDER / "image.tif")

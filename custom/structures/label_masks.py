@@ -42,6 +42,19 @@ class LabelMasks(BaseInstanceMasks):
     a pixel, where stock grows each mask), 0 (other translations). Of the 28x28 mask
     targets 1.1 %, 0.2 % and 4.7 % change.
 
+    Examples:
+        >>> from custom.sample import sample
+        >>> image, labels = sample()
+        >>> masks, ids = LabelMasks.from_label_images(labels)
+        >>> masks
+        LabelMasks(num_masks=93, num_planes=1, height=320, width=320)
+        >>> [len(class_ids) for class_ids in ids]
+        [41, 43, 4, 5]
+        >>> window = masks.flip("vertical").crop(np.array([0, 0, 128, 128]))
+        >>> window = window[window.areas > 0]
+        >>> len(window), window.boxes().shape, window.to_rle()[0]["size"]
+        (18, (18, 4), [128, 128])
+
     Args:
         planes: (L, H, W) int32 label images, 0 = background. Two instances of one
             plane do not overlap, so L is 1 unless instances overlap. Ids that no

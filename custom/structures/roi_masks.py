@@ -23,6 +23,19 @@ class RoIMasks:
     interpolated bilinearly in the box and compared with the threshold, exactly as
     ``FCNMaskHead`` of MMDetection pastes them.
 
+    Examples:
+        A round cell and its half in an image of any size:
+
+        >>> y, x = torch.meshgrid(torch.arange(28), torch.arange(28), indexing="ij")
+        >>> disc = ((y - 13.5) ** 2 + (x - 13.5) ** 2 < 190).float()
+        >>> probs = torch.stack([disc, disc * (x < 14)])
+        >>> boxes = torch.tensor([[100.0, 200, 140, 240], [300, 200, 340, 240]])
+        >>> masks = RoIMasks(probs, boxes, size=(5000, 8000), threshold=0.5)
+        >>> masks.areas.tolist()
+        [1240, 620]
+        >>> [rle["size"] for rle in masks[masks.probs.mean((1, 2)) > 0.5].to_rle()]
+        [[5000, 8000]]
+
     Args:
         probs: (N, h, w) float32 probabilities in 0..1, 28x28 for Mask R-CNN.
         boxes: (N, 4) float32 (x1, y1, x2, y2) in pixels of the image.
