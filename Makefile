@@ -38,9 +38,10 @@ test-upstream: setup  ## the quick tests on upstream mmengine 0.10.7 and mmdet 3
 	@OMP_NUM_THREADS=1 PYTHONPATH=. $(UPSTREAM)/bin/python -m pytest -n 2 --dist worksteal \
 		--hypothesis-profile=ci -m "not slow and not reliability"
 
-lint: setup  ## style
+lint: setup  ## style and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
 
 bench: setup  ## the measurements of docs/performance.md
 	@$(RUN) benchmarks/run_all.py

@@ -135,11 +135,11 @@ class Detections:
     @classmethod
     def cat(cls, parts: list[Detections]) -> Detections:
         """Concatenate detections of one image."""
-        columns = [
-            [getattr(p, k) for p in parts] for k in ("boxes", "scores", "labels")
-        ]
         return cls(
-            *map(np.concatenate, columns), BoxMasks.cat([p.masks for p in parts])
+            np.concatenate([p.boxes for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            BoxMasks.cat([p.masks for p in parts]),
         )
 
     def state(self) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import torch
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead, HTCMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.modules.utils import _pair
@@ -26,7 +27,10 @@ class RoIFCNMaskHead(FCNMaskHead):
     """
 
     def get_targets(
-        self, sampling_results: list, batch_gt_instances: list, rcnn_train_cfg: dict
+        self,
+        sampling_results: list,
+        batch_gt_instances: list,
+        rcnn_train_cfg: ConfigDict,
     ) -> Tensor:
         """(K, h, w) float32 mask targets of the positive RoIs of all images.
 
@@ -55,7 +59,7 @@ class RoIFCNMaskHead(FCNMaskHead):
         mask_preds: tuple[Tensor],
         results_list: list[InstanceData],
         batch_img_metas: list[dict],
-        rcnn_test_cfg: dict,
+        rcnn_test_cfg: ConfigDict,
         rescale: bool = False,
         activate_map: bool = False,
     ) -> list[InstanceData]:
@@ -79,7 +83,7 @@ class RoIFCNMaskHead(FCNMaskHead):
         bboxes: Tensor,
         labels: Tensor,
         img_meta: dict,
-        rcnn_test_cfg: dict,
+        rcnn_test_cfg: ConfigDict,
         rescale: bool = False,
         activate_map: bool = False,
     ) -> RoIMasks:
@@ -104,7 +108,7 @@ class RoIHTCMaskHead(RoIFCNMaskHead, HTCMaskHead):
     """:class:`mmdet.HTCMaskHead` with box-local targets and predictions."""
 
 
-def within_limits(results: InstanceData, rcnn_test_cfg: dict) -> InstanceData:
+def within_limits(results: InstanceData, rcnn_test_cfg: ConfigDict) -> InstanceData:
     """Drop detections below the score or the area that their class must reach."""
     if (limits := rcnn_test_cfg.get("class_score_thr")) and len(results):
         limit = results.scores.new_tensor(limits)[results.labels]

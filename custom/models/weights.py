@@ -210,7 +210,7 @@ def check_weights(
         )
 
 
-def _pretrained(node) -> Iterator[tuple[dict, dict]]:
+def _pretrained(node) -> Iterator[tuple[ConfigDict, ConfigDict]]:
     """The modules of a config with ``Pretrained`` weights, and their init_cfg."""
     if isinstance(node, dict):
         init = node.get("init_cfg")

@@ -108,14 +108,6 @@ class LabelMasks(BaseInstanceMasks):
         planes, plane_of = draw_runs(*decode_runs(rles), len(rles), size)
         return cls(planes, plane_of, np.arange(1, len(rles) + 1))
 
-    @classmethod
-    def from_bitmaps(cls, masks: np.ndarray, size: tuple[int, int]) -> LabelMasks:
-        """Gather (N, H, W) bitmaps, which may overlap."""
-        from pycocotools import mask as coco_mask
-
-        columns = np.asfortranarray(np.transpose(masks, (1, 2, 0)).astype(np.uint8))
-        return cls.from_rles(coco_mask.encode(columns) if len(masks) else [], size)
-
     def _like(self, planes: np.ndarray) -> LabelMasks:
         return LabelMasks(planes, self.plane_of, self.ids)
 

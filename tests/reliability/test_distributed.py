@@ -144,20 +144,6 @@ def test_gradients_and_weights_are_those_of_accumulation(exact_runs):
     assert difference(two["state"], one["state"]) < 1e-6
 
 
-def test_gradients_of_one_large_batch_differ_only_by_what_losses_are_divided_by(
-    exact_runs,
-):
-    two, one = record(exact_runs["two"]), record(exact_runs["batch"])
-    found, expected = two["gradients"][0], one["gradients"][0]
-    # The mean over the sampled RoIs, which are as many in each image.
-    assert difference(found, expected, "roi_head.bbox_head") < 1e-5
-    # The mean over 256 anchors of an image, or 257 if none of them meets a cell.
-    assert difference(found, expected, "rpn_head") < 1 / 256
-    # The mean over the cells that RoIs have met in a process's batch: an image of few
-    # weighs more when it is alone.
-    assert 1e-3 < difference(found, expected, "roi_head.mask_head") < 1
-
-
 @pytest.fixture(scope="module")
 def real_runs(root, configs, tmp_path_factory) -> tuple[Path, str]:
     """Two processes with everything random, batch norm trained, and validation."""
@@ -269,47 +255,46 @@ def end_of(process, log: Path, started: list[int]) -> str:
     pytest.fail("a process is left")
 
 
-def test_killed_process_ends_the_run(endless, fault):
+@pytest.mark.parametrize(
+    ("fault_name", "how", "number", "said", "end"),
+    [
+        (
+            "a process of a distributed run is killed",
+            "SIGKILL of the second of two processes",
+            signal.SIGKILL,
+            ["Signal 9 (SIGKILL) received by PID"],
+            "names the process",
+        ),
+        (
+            "a loader worker of a distributed run is killed",
+            "SIGKILL of the workers of one of two processes",
+            signal.SIGKILL,
+            # The second if it dies while it hands over a batch.
+            ["DataLoader worker (pid", "ConnectionResetError"],
+            "says that a worker died",
+        ),
+        (
+            "a process or node stops answering",
+            "SIGSTOP of one of two processes, timeout of 20 s",
+            signal.SIGSTOP,
+            ["Timed out waiting 20000ms"],
+            "names the timeout",
+        ),
+    ],
+    ids=["killed", "worker", "frozen"],
+)
+def test_a_lost_process_ends_the_run(
+    endless, fault, fault_name, how, number, said, end
+):
     process, log = endless
     pids = everything(process)
-    os.kill(pids[1], signal.SIGKILL)
+    for pid in children(pids[1]) if "worker" in fault_name else pids[1:2]:
+        os.kill(pid, number)
     text = end_of(process, log, pids)
-    assert f"Signal 9 (SIGKILL) received by PID {pids[1]}" in text
+    assert any(words in text for words in said)
     fault(
-        "a process of a distributed run is killed",
-        "SIGKILL of the second of two processes",
+        fault_name,
+        how,
         1,
-        "nothing before the last checkpoint; the run ends and names the process",
-    )
-
-
-def test_killed_loader_worker_ends_the_run(endless, fault):
-    process, log = endless
-    pids = everything(process)
-    workers = children(pids[1])
-    assert workers
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    text = end_of(process, log, pids)
-    # The second if it dies while it hands over a batch.
-    assert "DataLoader worker (pid" in text or "ConnectionResetError" in text
-    fault(
-        "a loader worker of a distributed run is killed",
-        "SIGKILL of the workers of one of two processes",
-        1,
-        "nothing before the last checkpoint; the run ends and says that a worker died",
-    )
-
-
-def test_frozen_process_ends_the_run_after_the_timeout(endless, fault):
-    process, log = endless
-    pids = everything(process)
-    os.kill(pids[1], signal.SIGSTOP)
-    text = end_of(process, log, pids)
-    assert "Timed out waiting 20000ms" in text
-    fault(
-        "a process or node stops answering",
-        "SIGSTOP of one of two processes, timeout of 20 s",
-        1,
-        "nothing before the last checkpoint; the run ends after the timeout",
+        f"nothing before the last checkpoint; the run ends and {end}",
     )

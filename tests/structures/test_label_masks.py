@@ -81,9 +81,7 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
 def test_overlapping_bitmaps_survive_a_round_trip(seed, size, count, density):
     bitmaps = np.random.default_rng(seed).random((count, *size)) < density
     stock = BitmapMasks(bitmaps.astype(np.uint8), *size)
-    assert_same(LabelMasks.from_bitmaps(bitmaps, size), stock)
-    columns = np.asfortranarray(stock.masks.transpose(1, 2, 0))
-    assert_same(LabelMasks.from_rles(coco_mask.encode(columns), size), stock)
+    assert_same(LabelMasks.from_rles(to_rle(stock), size), stock)
 
 
 def test_rles_are_drawn_by_their_runs():

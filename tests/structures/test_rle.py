@@ -91,7 +91,7 @@ def test_every_kind_of_masks_becomes_the_same_rles(kind):
     bitmaps = np.random.default_rng(0).random((3, 6, 9)) < 0.4
     expected = [encode(mask) for mask in bitmaps]
     masks = {
-        "label": lambda: LabelMasks.from_bitmaps(bitmaps, (6, 9)),
+        "label": lambda: LabelMasks.from_rles(expected, (6, 9)),
         "bitmap": lambda: BitmapMasks(bitmaps.astype(np.uint8), 6, 9),
         "array": lambda: bitmaps.astype(np.uint8),
         "tensor": lambda: torch.from_numpy(bitmaps),
