@@ -89,10 +89,8 @@ def fuse(
     columns = list(zip(*parts, strict=True))
     order = np.argsort(-np.concatenate(columns[1]), kind="stable")
     groups = [group for part in columns[3] for group in part]
-    return Fused(
-        *(np.concatenate(column)[order] for column in columns[:3]),
-        [groups[i] for i in order],
-    )
+    fused, kept_scores, kept_labels = (np.concatenate(c)[order] for c in columns[:3])
+    return Fused(fused, kept_scores, kept_labels, [groups[i] for i in order])
 
 
 def _fuse_class(

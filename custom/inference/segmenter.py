@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -197,7 +197,7 @@ class Segmenter:
         TileGrid((1, 1), self.tile, overlap)  # a wrong overlap shows here
 
     def __call__(
-        self, image: np.ndarray | str | Path, progress: bool = False, **place: object
+        self, image: np.ndarray | str | Path, progress: bool = False, **place: Any
     ) -> Segmentation:
         """Segment one image.
 
@@ -296,7 +296,7 @@ class Segmenter:
                 return given, []
             return given, [f"it is read as {given}, but looks like {judged}"]
         if judged.order == "unclear":
-            order = "rgb" if scanned else trained
+            order = "rgb" if scanned else str(trained)
             return order, [f"{judged}; read as {order}"]
         if judged.order != trained:
             return judged.order, [

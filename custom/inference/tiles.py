@@ -256,7 +256,7 @@ class TileMerger:
             x2 - self.border if x2 < width else np.inf,
             y2 - self.border if y2 < height else np.inf,
         ]
-        return ((boxes[:, :2] < low) | (boxes[:, 2:] > high)).any(axis=1)
+        return np.any((boxes[:, :2] < low) | (boxes[:, 2:] > high), axis=1)
 
     def _owns(self, index: int, boxes: np.ndarray) -> np.ndarray:
         """(N,) bool, whether the centres lie in a tile's core, grown by the band."""

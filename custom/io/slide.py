@@ -198,12 +198,12 @@ class SlidePixels(Pixels):
         # Scanners' levels can disagree by a few pixels, which does not matter here.
         self.sizes = [(h, w) for w, h in self._slide.level_dimensions]
         self.size = self.sizes[0]
-        sides = [self._slide.properties.get(f"openslide.mpp-{a}") for a in "xy"]
-        if None not in sides:
+        x, y = (self._slide.properties.get(f"openslide.mpp-{a}") for a in "xy")
+        if x is not None and y is not None:
             try:
-                self.mpp, problem = usable_mpp(*map(float, sides))
+                self.mpp, problem = usable_mpp(float(x), float(y))
             except ValueError:
-                problem = f"its pixel size {sides[0]} is not a number"
+                problem = f"its pixel size {x} is not a number"
             self.notes = [problem] if problem else []
 
     def close(self) -> None:

@@ -118,8 +118,11 @@ def predict_tiles(
             ]
             for i, detections in zip(numbers, predict(batch), strict=True):
                 if len(detections):
-                    columns = (detections.bboxes, detections.scores, detections.labels)
-                    merger.add(i, *(c.cpu().numpy() for c in columns), detections.masks)
+                    boxes, scores, labels = (
+                        detections[k].cpu().numpy()
+                        for k in ("bboxes", "scores", "labels")
+                    )
+                    merger.add(i, boxes, scores, labels, detections.masks)
             progress.update(len(numbers))
     merged = merger.merge()
     return InstanceData(

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -181,8 +182,8 @@ def check_weights(
     path = _local(source)
     if not path.exists():
         return  # another process is downloading it
-    state = read_weights(path)
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    content: Any = read_weights(path)
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise InputError(
             path, "it does not hold named weights", "Use a file with a state dict"
