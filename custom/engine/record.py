@@ -1,8 +1,7 @@
-"""Records in a run's folder: command, machine, code, data, checkpoints."""
+"""Records in a run's folder: command, machine, code, data."""
 
 from __future__ import annotations
 
-import logging
 import platform
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 
-from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
@@ -21,11 +20,11 @@ from mmengine.utils.dl_utils import collect_env
 from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.io.atomic import write_atomically
-from custom.io.checksums import file_checksum, file_checksums
+from custom.io.checksums import file_checksums
 from custom.io.json_file import read_json, write_json
 from custom.transforms.loading import image_loader
 
-RUN, DATA, CHECKPOINTS = "run.json", "data.json", "checkpoints.json"
+RUN, DATA = "run.json", "data.json"
 CHANGES = "uncommitted.diff"
 
 
@@ -40,16 +39,7 @@ class RunRecordHook(Hook):
     * ``uncommitted.diff``: what differed from the commit, if anything did.
     * ``data.json``: the SHA-256 of every image and label file of the split, by names
       relative to the data root.
-    * ``checkpoints.json``: the SHA-256 of every checkpoint in the folder, computed once
-      for each file.
     """
-
-    priority = "LOWEST"  # after the hook that saves checkpoints
-
-    def __init__(self) -> None:
-        self._new_checkpoint = True
-        # Size and time of change of the files whose checksums are on record.
-        self._hashed: dict[str, tuple[int, int]] = {}
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Compare the data with those of the run before a resumed run uses them.
@@ -69,49 +59,6 @@ class RunRecordHook(Hook):
         if not runner._resume:
             _in_first_process(_record_data, runner)
         _in_first_process(_record_run, runner)
-        self._record_checkpoints(runner)
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Note that a new file follows."""
-        self._new_checkpoint = True
-
-    def after_train_iter(self, runner, *args, **kwargs) -> None:
-        """Record the checkpoint of this iteration."""
-        self._record_checkpoints(runner)
-
-    def after_train_epoch(self, runner) -> None:
-        """Record the checkpoint of this epoch."""
-        self._record_checkpoints(runner)
-
-    def after_val_epoch(self, runner, metrics=None) -> None:
-        """Record the best checkpoint."""
-        self._record_checkpoints(runner)
-
-    def after_train(self, runner) -> None:
-        """Record the last checkpoint."""
-        self._record_checkpoints(runner)
-
-    @master_only
-    def _record_checkpoints(self, runner) -> None:
-        if not self._new_checkpoint:
-            return
-        self._new_checkpoint = False
-        path = Path(runner.work_dir, CHECKPOINTS)
-        known = read_json(path) if path.exists() else {}
-        record, first_look = {}, not self._hashed
-        for file in sorted(path.parent.glob("*.pth")):
-            state = file.stat().st_size, file.stat().st_mtime_ns
-            if self._hashed.get(file.name) == state:
-                record[file.name] = known[file.name]
-                continue
-            checksum = file_checksum(file)
-            if first_look and known.get(file.name, checksum) != checksum:
-                print_log(
-                    f"{file} is not the file that was saved", "current", logging.WARNING
-                )
-            record[file.name] = checksum
-            self._hashed[file.name] = state
-        write_json(record, path, indent=1)
 
 
 def _in_first_process(action: Callable, runner) -> None:

@@ -68,23 +68,26 @@ class ImagePredictions:
             as_rles(pred["masks"]),
         )
 
-    def entries(self) -> list[dict]:
-        """N entries of a submission, see :class:`custom.evaluation.Submission`."""
+    def rows(self) -> list[dict]:
+        """N annotations as COCO has them: xywh boxes, categories from 1 on."""
+        columns = self.xywh, self.scores, self.labels + 1
         return [
             {
                 "image_id": self.img_id,
-                "bbox": [round(v, 2) for v in box],
+                "bbox": box,
                 "score": score,
-                "category_id": label + 1,
+                "category_id": category,
                 "segmentation": to_json(rle),
             }
-            for box, score, label, rle in zip(
-                self.xywh.tolist(),
-                self.scores.tolist(),
-                self.labels.tolist(),
-                self.rles,
-                strict=True,
+            for box, score, category, rle in zip(
+                *(column.tolist() for column in columns), self.rles, strict=True
             )
+        ]
+
+    def entries(self) -> list[dict]:
+        """N entries of a submission, see :class:`custom.evaluation.Submission`."""
+        return [
+            {**row, "bbox": [round(v, 2) for v in row["bbox"]]} for row in self.rows()
         ]
 
     @property
@@ -128,19 +131,8 @@ class Predictions:
         annotations: list[dict] = []
         for image in self.images:
             areas = fast_mask.area(image.rles).tolist() if image.rles else []
-            boxes = image.xywh.tolist()
-            for i, (area, box) in enumerate(zip(areas, boxes, strict=True)):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image.img_id,
-                        "category_id": int(image.labels[i]) + 1,
-                        "score": float(image.scores[i]),
-                        "bbox": box,
-                        "area": area,
-                        "segmentation": to_json(image.rles[i]),
-                    }
-                )
+            for area, row in zip(areas, image.rows(), strict=True):
+                annotations.append({"id": len(annotations) + 1, "area": area, **row})
         images = [
             {
                 "id": i.img_id,

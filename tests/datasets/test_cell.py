@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 
 import custom.models  # noqa: F401 (registers)
 from custom.datasets import CellDataset
-from custom.datasets.splits import Split, make_split
+from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.io.image import read_image
 from custom.structures import LabelMasks
@@ -186,44 +186,6 @@ def test_options_that_do_not_fit_are_refused(tiny_root, options, reason):
 
 
 # --- with stock parts ---
-
-
-def test_default_pipelines_load_real_regions(hw3, monkeypatch, repo, tmp_path):
-    folder = tmp_path / "real" / "train"
-    folder.mkdir(parents=True)
-    for name in REGIONS:
-        (folder / name).symlink_to(hw3 / "train" / name)
-    split = make_split("random_50-50", {name: [] for name in REGIONS}, folder)
-    split.save(tmp_path / "split.json")
-    monkeypatch.setenv("CELL_DATA_ROOT", str(folder.parent))
-    monkeypatch.setenv("CELL_SPLIT", str(tmp_path / "split.json"))
-    cfg = Config.fromfile(repo / "configs/_base_/datasets/cell.py")
-    np.random.seed(0)
-    train = DATASETS.build(cfg.train_dataloader.dataset)
-    val = DATASETS.build(cfg.val_dataloader.dataset)
-    names = [d.get_data_info(i)["name"] for d in (train, val) for i in range(3)]
-    assert (tuple(names[:3]), tuple(names[3:])) == (split.train, split.val)
-    for i in range(3):
-        info, sample = train.get_data_info(i), train[i]
-        gt = sample["data_samples"].gt_instances
-        height, width = sample["inputs"].shape[1:]
-        assert sample["inputs"].dtype == torch.uint8
-        assert height <= 1024 and width <= 1024
-        assert (gt.masks.height, gt.masks.width) == (height, width)
-        # Only cells that are lost by scaling and cropping are gone.
-        assert 0 < len(gt) <= sum(info["counts"])
-        np.testing.assert_array_equal(gt.masks.boxes(), gt.bboxes.tensor.numpy())
-        assert (gt.masks.areas > 0).all()
-
-        info, sample = val.get_data_info(i), val[i]
-        image = sample["inputs"].numpy().transpose(1, 2, 0)
-        # Stored with red and blue exchanged, turned at loading.
-        np.testing.assert_array_equal(image, read_image(info["img_path"]))
-        meta = sample["data_samples"].metainfo
-        assert meta["img_id"] == info["img_id"] and meta["name"] == info["name"]
-        assert meta["ori_shape"] == (info["height"], info["width"])
-        gt = sample["data_samples"].gt_instances
-        assert np.bincount(gt.labels, minlength=4).tolist() == info["counts"]
 
 
 @pytest.mark.parametrize("name", ["synthetic", *REGIONS])

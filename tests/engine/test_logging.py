@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from custom.engine import MainLoggerHook
-from custom.engine.logging import keep_dumps_off_screen, log_outcome
+from custom.engine.logging import keep_dumps_off_screen
 
 METRICS = {"coco/segm_mAP": np.float64(0.1), "cell/PQ": torch.tensor(0.5), "images": 3}
 
@@ -51,20 +51,3 @@ def test_dumps_go_to_the_log_file_only(tmp_path, capsys):
     logger.warning("Saving checkpoint at 2 iterations")
     assert capsys.readouterr().err == "Saving checkpoint at 2 iterations\n"
     assert "many" in (tmp_path / "log").read_text()
-
-
-def test_a_run_ends_with_its_best_score_and_folder():
-    info = {"best_score": 0.5123, "best_ckpt": "run/best_coco_segm_mAP_50_epoch_3.pth"}
-    lines = []
-    log_outcome(
-        SimpleNamespace(
-            message_hub=SimpleNamespace(runtime_info=info, get_info=info.get),
-            logger=SimpleNamespace(info=lines.append),
-            work_dir="run",
-            log_dir="run/now",
-        )
-    )
-    assert lines == [
-        "Best coco_segm_mAP_50_epoch_3: 0.5123, run/best_coco_segm_mAP_50_epoch_3.pth",
-        "Run: run, log: run/now",
-    ]
