@@ -6,7 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -197,42 +197,6 @@ def make_split(
         tuple(train),
         tuple(val),
     )
-
-
-def make_folds(
-    count: int,
-    classes_of: Mapping[str, Sequence[str]],
-    source: str | Path,
-    patient_of: Mapping[str, str] | None = None,
-    seed: int = 42,
-    within: Split | None = None,
-) -> list[Split]:
-    """The k folds of a data set, or of the training part of another split.
-
-    Folds within a split never see its validation part, on which models of all folds
-    can therefore be judged together.
-
-    Args:
-        count: Number of folds.
-        classes_of: For each image of the data set the classes that it has.
-        source: The folder of the images, for messages.
-        patient_of: Patient of each image; no patient is then in two folds.
-        seed: Of the rule.
-        within: The outer split.
-
-    Raises:
-        InputError: See :func:`make_split`.
-    """
-    rule = "grouped-kfold" if patient_of else "kfold"
-    if within is not None:
-        classes_of = {name: classes_of[name] for name in within.train}
-    folds = [
-        make_split(f"{rule}_{count}-{i}_seed{seed}", classes_of, source, patient_of)
-        for i in range(count)
-    ]
-    if within is None:
-        return folds
-    return [replace(fold, name=f"{fold.name}_in_{within.name}") for fold in folds]
 
 
 def _stratify(
