@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tools/test.py
 import torch
 from mmengine.config import DictAction
 
-from custom.errors import InputError, run_tool
+from custom.errors import run_tool
 from custom.inference import Segmenter
 from custom.workbench.predict.inputs import ImageInput, find_images
 from custom.workbench.predict.outputs import KINDS, check_kinds
@@ -43,7 +43,7 @@ from custom.workbench.predict.run import Run, exchange, join_processes
 # Options that are parameters of the Segmenter.
 _SEGMENTER = (
     "score_thr", "tile", "overlap", "batch_size", "max_value", "channel_order",
-    "tissue", "amp", "tta",
+    "tissue", "amp", "tta", "class_names",
 )  # fmt: skip
 
 
@@ -145,8 +145,6 @@ def main() -> None:
         options=args.cfg_options,
         **{name: getattr(args, name) for name in _SEGMENTER},
     )
-    if args.class_names:
-        rename_classes(segmenter, args.class_names)
     written = {k: getattr(args, k) for k in ("mpp", "radius", "radius_um")}
     folder = ResultFolder(args.out, args.save, segmenter.class_names, written)
     if rank == 0:
@@ -163,32 +161,14 @@ def main() -> None:
         sys.exit(1)
 
 
-def rename_classes(segmenter: Segmenter, names: list[str]) -> None:
-    """Call the model's classes by other names.
-
-    Raises:
-        InputError: There are more or fewer, or two are the same.
-    """
-    known = segmenter.class_names
-    if len(names) != len(known) or len(set(names)) < len(names):
-        raise InputError(
-            "--class-names",
-            f"{len(names)} names for {len(known)} classes ({', '.join(known)})",
-            "Give one name for each, in this order",
-        )
-    segmenter.class_names = tuple(names)
-
-
 def settings_of(args: argparse.Namespace, segmenter: Segmenter) -> dict:
     """What the cells depend on beside the image."""
-    names = ("score_thr", "region", "tta", "amp", "channel_order", "max_value")
+    given = ("score_thr", "region", "tta", "amp", "channel_order", "max_value")
+    used = ("tile", "overlap", "tissue", "one_class")
     return {
         "model": segmenter.info["digest"],
-        "tile": segmenter.tile,
-        "overlap": segmenter.overlap,
-        "tissue": segmenter.tissue,
-        "one_class": segmenter.one_class,
-        **{name: getattr(args, name) for name in names},
+        **{name: getattr(args, name) for name in given},
+        **{name: getattr(segmenter, name) for name in used},
     }
 
 
@@ -199,11 +179,13 @@ def report(
     rows: list[dict],
 ) -> None:
     """Say what is where, and what failed."""
-    print(f"{len(images) - len(failures)} of {len(images)} images are in {folder.root}")
+    done = f"{len(images) - len(failures)} of {len(images)} images"
+    print(f"{done} are in {folder.root}; summary.csv counts their cells")
     if unknown := sum(row.get("mpp") is None for row in rows):
         print(
-            f"The pixel size of {unknown} is not known: they were predicted as they "
-            "are, without densities per mm². The same command with --mpp adds those."
+            f"The pixel size of {unknown} images is not known: they were predicted as "
+            "they are, and densities per mm² are missing. The same command with --mpp "
+            "adds those."
         )
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)

@@ -129,6 +129,7 @@ class Segmenter:
             :func:`custom.io.colours.channel_order_of`.
         tissue: Leave out tiles without tissue; None: of slides and pyramids.
         one_class: Of one cell that is found in two classes keep the better.
+        class_names: Other names for the model's classes, in their order.
         options: Settings that replace the config's, as ``--cfg-options`` gives them.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; default: the GPU if there is one.
         amp: Half precision, on a GPU.
@@ -160,6 +161,7 @@ class Segmenter:
         channel_order: str = "auto",
         tissue: bool | None = None,
         one_class: bool = True,
+        class_names: Sequence[str] | None = None,
         options: dict | None = None,
         device: str | None = None,
         amp: bool = False,
@@ -169,7 +171,8 @@ class Segmenter:
             ("score threshold", score_thr, 0 <= (score_thr or 0) <= 1, "0 to 1"),
             ("channel order", channel_order, channel_order in ("auto", "rgb", "bgr"),
              "auto, rgb or bgr"),
-            ("largest value", max_value, 1 <= (max_value or 1) <= 65_535, "1 to 65535"),
+            ("largest value", max_value, max_value is None or 1 <= max_value <= 65_535,
+             "1 to 65535"),
             ("batch size", batch_size, batch_size >= 1, "1 or more"),
         ):  # fmt: skip
             if not valid:
@@ -187,7 +190,15 @@ class Segmenter:
         self.max_value = max_value or model.max_value
         self.mpp, self.channel_order = model.mpp, channel_order
         self.tissue, self.one_class = tissue, one_class
-        self.class_names, self.palette = tuple(model.classes), tuple(model.palette)
+        known = tuple(model.classes)
+        self.class_names = tuple(class_names or known)
+        if not len(set(self.class_names)) == len(self.class_names) == len(known):
+            raise InputError(
+                "class names",
+                f"{', '.join(self.class_names)} for {', '.join(known)}",
+                "Give one name for each, in this order",
+            )
+        self.palette = tuple(model.palette)
         self.info = dict(model.info)
         native = model.tile
         self.tile = tile or (native[0] if native else TILE_SIZE)

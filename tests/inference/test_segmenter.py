@@ -261,6 +261,9 @@ def test_sixteen_bits_are_scaled_by_the_models_largest_value(image, found):
     network.max_value = 4095
     deep = np.rint(image.astype(float) * 4095 / 255).astype(np.uint16)
     assert Segmenter(network)(deep).rles == found.rles
+    assert not Segmenter(network)(deep).notes
+    (note,) = Segmenter(DrawnNetwork())(deep).notes
+    assert "try --max-value 4095" in note
 
 
 @pytest.mark.parametrize(
@@ -299,7 +302,16 @@ def test_parquet_without_pyarrow_is_refused_at_once(monkeypatch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"score_thr": 2}, {"batch_size": 0}, {"tile": 8, "overlap": 8}, {"overlap": 0}],
+    [
+        {"score_thr": 2},
+        {"batch_size": 0},
+        {"tile": 8, "overlap": 8},
+        {"overlap": 0},
+        {"channel_order": "gbr"},
+        {"max_value": 0},
+        {"class_names": ["one"]},
+        {"class_names": ["a", "a"]},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(options):
     with pytest.raises(InputError):
