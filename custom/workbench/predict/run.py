@@ -145,7 +145,7 @@ class Run:
         if (cells := self.folder.cells(image, scene.scale)) is not None:
             known = Detections.from_state(cells, scene.image.size)
             return self.segmenter.result(scene, known), scene.scale
-        rows, quiet = range(scene.rows), self.rank > 0
+        rows, quiet = range(scene.rows), self.rank > 0 or scene.rows == 1
         bar = tqdm(rows, scene.name, delay=5, leave=False, disable=quiet)
         strips = [self._row(image, scene, row) for row in bar]
         return self.segmenter.finish(scene, strips), scene.scale
