@@ -308,12 +308,10 @@ class Segmenter:
             return given, [f"it is read as {given}, but looks like {judged}"]
         if judged.order == "unclear":
             order = "rgb" if scanned else str(trained)
-            return order, [f"{judged}; read as {order}"]
+            return order, [f"{judged}; read as {order}, --channel-order overrides it"]
         if judged.order != trained:
-            return judged.order, [
-                f"{judged}, unlike the files of the training data; read as "
-                f"{judged.order}"
-            ]
+            note = f"{judged}, unlike the files of the training data; read as such"
+            return judged.order, [f"{note}, --channel-order overrides it"]
         return judged.order, []
 
     def strip(self, scene: Scene, row: int) -> Strip:
