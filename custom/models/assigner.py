@@ -232,13 +232,15 @@ def candidate_pairs(boxes: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
     # A little more than the width, because the differences of borders are rounded.
     left = boxes[:, 0, None] - width * (1 + 1 / 64)
     top = boxes[:, 1, None] - height * (1 + 1 / 64)
-    first = _cell(top / step[groups]).flatten()
-    rows = _cell(boxes[:, 3, None] / step[groups]).flatten() - first + 1
-    query, nth = _expand(rows)
-    of_box, of_group = query // len(groups), query % len(groups)
-    group, row = groups[of_group], first[query] + nth
-    start = torch.searchsorted(key, _key(group, row, left.flatten()[query]))
-    stop = torch.searchsorted(key, _key(group, row, boxes[of_box, 2]), right=True)
+    first = _cell(top / step[groups])
+    rows = _cell(boxes[:, 3, None] / step[groups]) - first + 1
+    # Of the first row of each box and group; the next row's keys are _CELLS higher.
+    low = _key(groups, first, left).flatten()
+    high = _key(groups, first, boxes[:, 2, None]).flatten()
+    query, nth = _expand(rows.flatten())
+    start = torch.searchsorted(key, low[query] + nth * _CELLS)
+    stop = torch.searchsorted(key, high[query] + nth * _CELLS, right=True)
+    of_box = query // len(groups)
     piece, nth = _expand(stop - start)
     return of_box[piece], order[start[piece] + nth]
 
