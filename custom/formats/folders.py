@@ -30,7 +30,7 @@ from custom.formats.annotated import (
     check_names,
     pair_with_images,
 )
-from custom.io.arrays import open_array
+from custom.formats.arrays import open_array
 from custom.io.atomic import write_atomically
 from custom.io.image import (
     as_labels,

@@ -15,7 +15,7 @@ from custom.formats.annotated import (
     check_names,
     find_pairs,
 )
-from custom.io.arrays import open_array
+from custom.formats.arrays import open_array
 from custom.io.image import as_labels, image_size, read_image
 from custom.io.names import NUCLEUS, files_below
 from custom.structures.box_masks import BoxMasks

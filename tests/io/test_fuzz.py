@@ -23,10 +23,10 @@ import tifffile
 from custom.errors import InputError
 from custom.formats import annotated
 from custom.formats.aperio_xml import read_monusac
+from custom.formats.arrays import open_array
 from custom.formats.coco import find_coco
 from custom.formats.folders import read_layout
 from custom.formats.geojson import read_geojson
-from custom.io.arrays import open_array
 from custom.io.image import (
     MAX_PIXELS,
     check_labels,
