@@ -164,8 +164,8 @@ def test_every_published_weight_but_the_predictors_gets_its_place(
     renamed = rename_detector(fill(published))
     other = (*CLASSES, *anew)
     wanted = {k: v.shape for k, v in model.items() if not any(n in k for n in other)}
-    found = {k: v.shape for k, v in renamed.items() if not any(n in k for n in other)}
-    if not any("num_batches" in key for key in found):  # frozen norms do not count
+    placed = {k: v.shape for k, v in renamed.items() if not any(n in k for n in other)}
+    if not any("num_batches" in key for key in placed):  # frozen norms do not count
         wanted = {k: v for k, v in wanted.items() if "num_batches" not in k}
     elif config == LIGHT:  # torchvision's body counts, too, in the published file
         wanted = {
@@ -173,7 +173,7 @@ def test_every_published_weight_but_the_predictors_gets_its_place(
             for k, v in wanted.items()
             if "num_batches" not in k or not k.startswith("backbone.")
         }
-    assert found == wanted
+    assert placed == wanted
 
 
 def test_the_anchors_of_a_place_come_in_detectron2s_order():
