@@ -101,6 +101,10 @@ def test_order_is_the_stock_samplers(size, rank, epoch):
     assert first[0] == first[1]
 
 
+@pytest.mark.skipif(
+    not hasattr(InfiniteSampler, "skip"),
+    reason="mmengine 0.10.7 loads the samples that a resumed run skips",
+)
 @settings(max_examples=50, deadline=None)
 @given(steps=st.integers(0, 30), **shapes)
 def test_infinite_stream_is_shared_and_skip_resumes_it(
