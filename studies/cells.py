@@ -123,6 +123,20 @@ def cascade(kind, mask_head, **more):
 
 mask_head = dict(_base_.model.roi_head.mask_head, num_classes=4)
 htc_mask_head = dict(mask_head, type='RoIHTCMaskHead', with_conv_res=True)
+cheap = {
+    'train_dataloader.batch_size': 1,
+    'model.train_cfg.rcnn.sampler.num': 64,
+    f'{RPN}.anchor_generator.ratios': [1.0],
+    f'{ROI}.mask_head.num_convs': 2,
+}
+stride_2 = {
+    'model.backbone.type': 'UnpooledResNet',
+    f'{RPN}.anchor_generator.strides': [2, 4, 8, 16, 32],
+    f'{RPN}.anchor_generator.scales': [8],
+}
+for part in ('bbox', 'mask'):
+    stride_2[f'{ROI}.{part}_roi_extractor.featmap_strides'] = [2, 4, 8, 16]
+    stride_2[f'{ROI}.{part}_roi_extractor.finest_scale'] = 28
 one_cycle = dict(
     type='OneCycleLR', by_epoch=False, eta_max=2e-3, pct_start=0.25,
     total_steps=train_cfg['max_iters'])
@@ -142,6 +156,9 @@ study = dict(
     folds=3,
     seeds=[42, 7, 8],
     rows=[
+        train('cheap steps', cheap),
+        train('cheap steps, peak rate 2e-3', {
+            **cheap, 'optim_wrapper.optimizer.lr': 2e-3}),
         train('two square anchors', {
             f'{RPN}.anchor_generator.scales': [2, 3],
             f'{RPN}.anchor_generator.ratios': [1.0]}),
@@ -198,6 +215,7 @@ study = dict(
         train('colours as stored', {
             TRAIN: as_stored(_base_.train_pipeline),
             TEST: as_stored(_base_.val_dataloader.dataset.pipeline)}, cost=1),
+        train('features at stride 2', stride_2),
         train('batch 4', {'train_dataloader.batch_size': 4}),
         train('HTC', cascade('HybridTaskCascade', [
             dict(htc_mask_head, with_conv_res=False), htc_mask_head,
