@@ -129,14 +129,14 @@ cheap = {
     f'{RPN}.anchor_generator.ratios': [1.0],
     f'{ROI}.mask_head.num_convs': 2,
 }
+roi_levels = {'featmap_strides': [2, 4, 8, 16], 'finest_scale': 28}
 stride_2 = {
     'model.backbone.type': 'UnpooledResNet',
     f'{RPN}.anchor_generator.strides': [2, 4, 8, 16, 32],
     f'{RPN}.anchor_generator.scales': [8],
+    **{f'{ROI}.{name}_roi_extractor.{key}': value
+       for name in ('bbox', 'mask') for key, value in roi_levels.items()},
 }
-for part in ('bbox', 'mask'):
-    stride_2[f'{ROI}.{part}_roi_extractor.featmap_strides'] = [2, 4, 8, 16]
-    stride_2[f'{ROI}.{part}_roi_extractor.finest_scale'] = 28
 one_cycle = dict(
     type='OneCycleLR', by_epoch=False, eta_max=2e-3, pct_start=0.25,
     total_steps=train_cfg['max_iters'])
