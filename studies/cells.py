@@ -157,33 +157,51 @@ study = dict(
     seeds=[42, 7, 8],
     rows=[
         train('cheap steps', cheap),
-        train('cheap steps, peak rate 2e-3', {
-            **cheap, 'optim_wrapper.optimizer.lr': 2e-3}),
         train('two square anchors', {
             f'{RPN}.anchor_generator.scales': [2, 3],
             f'{RPN}.anchor_generator.ratios': [1.0]}),
         train('input 1.5x', {TRAIN: scaled(1.5, 1.5), TEST: resized(1.5)}, cost=1),
         train('EMA', {'custom_hooks': [*hooks, bf16, dict(
             type='EMAHook', momentum=0.03, update_buffers=True)]}, cost=1),
-        train('64 RoIs', {'model.train_cfg.rcnn.sampler.num': 64}),
-        train('batch 1', {'train_dataloader.batch_size': 1}),
+        train('crop 384', {TRAIN: crop(384)}),
+        train('batch 4', {'train_dataloader.batch_size': 4}),
         train('peak rate 2e-3', {'optim_wrapper.optimizer.lr': 2e-3}, cost=1),
-        train('dihedral', {TRAIN: instead('RandomFlip', _base_.dihedral)}, cost=1),
-        train('half of the RoIs positive', {
-            'model.train_cfg.rcnn.sampler.pos_fraction': 0.5}),
         train('GN', {'model.backbone.norm_cfg': dict(
             type='GN', num_groups=32, requires_grad=True)}),
-        train('input 2x', {TRAIN: scaled(2.0, 2.0), TEST: resized(2.0)}, cost=1),
-        train('crop 384', {TRAIN: crop(384)}),
-        train('class weights', {
-            f'{ROI}.bbox_head.loss_cls.class_weight': [1, 1, 3, 3, 1]}, cost=1),
-        train('one-cycle', {'param_scheduler': [one_cycle]}, cost=1),
         train('repeat factors', {'train_dataloader.dataset': dict(
             type='SeededDataset', dataset=dict(
                 type='ClassBalancedDataset', oversample_thr=0.3,
                 dataset=data))}, cost=1),
-        train('square anchors', {f'{RPN}.anchor_generator.ratios': [1.0]}),
+        train('class weights', {
+            f'{ROI}.bbox_head.loss_cls.class_weight': [1, 1, 3, 3, 1]}, cost=1),
+        train('one-cycle', {'param_scheduler': [one_cycle]}, cost=1),
+        train('copy-paste, rare classes first', {
+            'train_dataloader.dataset': with_copy_paste(
+                class_weights=_base_.class_weights)}),
+        train('64 RoIs', {'model.train_cfg.rcnn.sampler.num': 64}),
+        train('half of the RoIs positive', {
+            'model.train_cfg.rcnn.sampler.pos_fraction': 0.5}),
         train('mask head of 2 convs', {f'{ROI}.mask_head.num_convs': 2}),
+        train('square anchors', {f'{RPN}.anchor_generator.ratios': [1.0]}),
+        train('dihedral', {TRAIN: instead('RandomFlip', _base_.dihedral)}, cost=1),
+        train('features at stride 2', stride_2),
+        train('stain jitter', {
+            TRAIN: before('PackDetInputs', _base_.hed_jitter)}, cost=1),
+        train('stain normalisation', {
+            TRAIN: normalized(_base_.train_pipeline),
+            TEST: normalized(_base_.val_dataloader.dataset.pipeline)}, cost=1),
+        train('scale jitter .7-1.4', {TRAIN: scaled(0.7, 1.4)}, cost=1),
+        train('colours as stored', {
+            TRAIN: as_stored(_base_.train_pipeline),
+            TEST: as_stored(_base_.val_dataloader.dataset.pipeline)}, cost=1),
+        train('smooth L1', {f'{ROI}.bbox_head.loss_bbox': dict(
+            type='SmoothL1Loss', beta=1.0, loss_weight=1.0)}, cost=1),
+        train('GIoU', {
+            f'{ROI}.bbox_head.reg_decoded_bbox': True,
+            f'{ROI}.bbox_head.loss_bbox': dict(
+                type='GIoULoss', loss_weight=10.0)}, cost=1),
+        train('cascade', cascade('Cascade', mask_head)),
+        train('input 2x', {TRAIN: scaled(2.0, 2.0), TEST: resized(2.0)}, cost=1),
         test('test: score from .001', {f'{RCNN}.score_thr': 0.001}),
         test('test: NMS .3', {f'{RCNN}.nms.iou_threshold': 0.3}),
         test('test: flips and rotations (TTA)', {}, tta=True),
@@ -192,31 +210,11 @@ study = dict(
             'model.overlap': 128, 'model.tile_batch': 4}),
         test('test: input 1.5x', {TEST: resized(1.5)}),
         test('test: 100 detections', {f'{RCNN}.max_per_img': 100}),
+        train('batch 1', {'train_dataloader.batch_size': 1}),
         train('FP32', {'custom_hooks': hooks}),
-        train('scale jitter .7-1.4', {TRAIN: scaled(0.7, 1.4)}, cost=1),
-        train('stain jitter', {
-            TRAIN: before('PackDetInputs', _base_.hed_jitter)}, cost=1),
-        train('stain normalisation', {
-            TRAIN: normalized(_base_.train_pipeline),
-            TEST: normalized(_base_.val_dataloader.dataset.pipeline)}, cost=1),
         train('copy-paste', {'train_dataloader.dataset': with_copy_paste()}),
-        train('copy-paste, rare classes first', {
-            'train_dataloader.dataset': with_copy_paste(
-                class_weights=_base_.class_weights)}),
-        train('cascade', cascade('Cascade', mask_head)),
         train('seesaw loss', {f'{ROI}.bbox_head.loss_cls': dict(
             type='SeesawLoss', p=0.8, q=2.0, num_classes=4)}, cost=1),
-        train('GIoU', {
-            f'{ROI}.bbox_head.reg_decoded_bbox': True,
-            f'{ROI}.bbox_head.loss_bbox': dict(
-                type='GIoULoss', loss_weight=10.0)}, cost=1),
-        train('smooth L1', {f'{ROI}.bbox_head.loss_bbox': dict(
-            type='SmoothL1Loss', beta=1.0, loss_weight=1.0)}, cost=1),
-        train('colours as stored', {
-            TRAIN: as_stored(_base_.train_pipeline),
-            TEST: as_stored(_base_.val_dataloader.dataset.pipeline)}, cost=1),
-        train('features at stride 2', stride_2),
-        train('batch 4', {'train_dataloader.batch_size': 4}),
         train('HTC', cascade('HybridTaskCascade', [
             dict(htc_mask_head, with_conv_res=False), htc_mask_head,
             htc_mask_head], interleaved=True, mask_info_flow=True)),
