@@ -166,6 +166,8 @@ study = dict(
         train('crop 384', {TRAIN: crop(384)}),
         train('batch 4', {'train_dataloader.batch_size': 4}),
         train('peak rate 2e-3', {'optim_wrapper.optimizer.lr': 2e-3}, cost=1),
+        train('peak rate 5e-4', {'optim_wrapper.optimizer.lr': 5e-4}, cost=1),
+        train('peak rate 3e-4', {'optim_wrapper.optimizer.lr': 3e-4}, cost=1),
         train('GN', {'model.backbone.norm_cfg': dict(
             type='GN', num_groups=32, requires_grad=True)}),
         train('repeat factors', {'train_dataloader.dataset': dict(
