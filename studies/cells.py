@@ -137,6 +137,10 @@ stride_2 = {
     **{f'{ROI}.{name}_roi_extractor.{key}': value
        for name in ('bbox', 'mask') for key, value in roi_levels.items()},
 }
+agnostic = {
+    f'{ROI}.bbox_head.reg_class_agnostic': True,
+    f'{ROI}.mask_head.class_agnostic': True,
+}
 one_cycle = dict(
     type='OneCycleLR', by_epoch=False, eta_max=2e-3, pct_start=0.25,
     total_steps=train_cfg['max_iters'])
@@ -168,6 +172,14 @@ study = dict(
         train('peak rate 2e-3', {'optim_wrapper.optimizer.lr': 2e-3}, cost=1),
         train('peak rate 5e-4', {'optim_wrapper.optimizer.lr': 5e-4}, cost=1),
         train('peak rate 3e-4', {'optim_wrapper.optimizer.lr': 3e-4}, cost=1),
+        train('one box and mask for all classes', agnostic),
+        train('batch 4, one box and mask for all classes', {
+            **agnostic, 'train_dataloader.batch_size': 4}),
+        train('batch 4, warm-up of 20', {
+            'train_dataloader.batch_size': 4, 'param_scheduler': [
+                dict(_base_.param_scheduler[0], end=20),
+                _base_.param_scheduler[1]]}),
+        test('test: flips and rotations (TTA)', {}, tta=True, folds=[0, 1, 2]),
         train('GN', {'model.backbone.norm_cfg': dict(
             type='GN', num_groups=32, requires_grad=True)}),
         train('repeat factors', {'train_dataloader.dataset': dict(
@@ -206,7 +218,6 @@ study = dict(
         train('input 2x', {TRAIN: scaled(2.0, 2.0), TEST: resized(2.0)}, cost=1),
         test('test: score from .001', {f'{RCNN}.score_thr': 0.001}),
         test('test: NMS .3', {f'{RCNN}.nms.iou_threshold': 0.3}),
-        test('test: flips and rotations (TTA)', {}, tta=True),
         test('test: tiles of 384', {
             'model.type': 'TiledDetector', 'model.tile_size': 384,
             'model.overlap': 128, 'model.tile_batch': 4}),
