@@ -124,7 +124,6 @@ def cascade(kind, mask_head, **more):
 mask_head = dict(_base_.model.roi_head.mask_head, num_classes=4)
 htc_mask_head = dict(mask_head, type='RoIHTCMaskHead', with_conv_res=True)
 cheap = {
-    'train_dataloader.batch_size': 1,
     'model.train_cfg.rcnn.sampler.num': 64,
     f'{RPN}.anchor_generator.ratios': [1.0],
     f'{ROI}.mask_head.num_convs': 2,
@@ -141,6 +140,7 @@ agnostic = {
     f'{ROI}.bbox_head.reg_class_agnostic': True,
     f'{ROI}.mask_head.class_agnostic': True,
 }
+recipe = {**cheap, 'train_dataloader.batch_size': 4}
 one_cycle = dict(
     type='OneCycleLR', by_epoch=False, eta_max=2e-3, pct_start=0.25,
     total_steps=train_cfg['max_iters'])
@@ -160,7 +160,8 @@ study = dict(
     folds=3,
     seeds=[42, 7, 8],
     rows=[
-        train('cheap steps', cheap),
+        train('batch 4, cheap steps', recipe, folds=[0, 1, 2]),
+        train('batch 1, cheap steps', {**cheap, 'train_dataloader.batch_size': 1}),
         train('two square anchors', {
             f'{RPN}.anchor_generator.scales': [2, 3],
             f'{RPN}.anchor_generator.ratios': [1.0]}),
