@@ -123,7 +123,9 @@ def cascade(kind, mask_head, **more):
 
 mask_head = dict(_base_.model.roi_head.mask_head, num_classes=4)
 htc_mask_head = dict(mask_head, type='RoIHTCMaskHead', with_conv_res=True)
-cheap = {
+# Smaller heads pay for a larger batch.
+recipe = {
+    'train_dataloader.batch_size': 4,
     'model.train_cfg.rcnn.sampler.num': 64,
     f'{RPN}.anchor_generator.ratios': [1.0],
     f'{ROI}.mask_head.num_convs': 2,
@@ -140,7 +142,6 @@ agnostic = {
     f'{ROI}.bbox_head.reg_class_agnostic': True,
     f'{ROI}.mask_head.class_agnostic': True,
 }
-recipe = {**cheap, 'train_dataloader.batch_size': 4}
 one_cycle = dict(
     type='OneCycleLR', by_epoch=False, eta_max=2e-3, pct_start=0.25,
     total_steps=train_cfg['max_iters'])
@@ -153,15 +154,19 @@ def train(name, options, **row):
 
 def test(name, options, **row):
     """A row that tests the baseline's models in another way."""
-    return train(name, options, of='baseline', **row)
+    return train(name, options, **{'of': 'baseline', **row})
 
 
 study = dict(
     folds=3,
     seeds=[42, 7, 8],
     rows=[
-        train('batch 4, cheap steps', recipe, folds=[0, 1, 2]),
-        train('batch 1, cheap steps', {**cheap, 'train_dataloader.batch_size': 1}),
+        train('recipe', recipe, folds=[0, 1, 2], seeds=[42, 7, 8]),
+        test('recipe, flips and rotations (TTA)', {}, of='recipe', tta=True,
+             folds=[0, 1, 2]),
+        train('recipe, batch 8', {**recipe, 'train_dataloader.batch_size': 8},
+              against='recipe'),
+        train('recipe, batch 1', {**recipe, 'train_dataloader.batch_size': 1}),
         train('two square anchors', {
             f'{RPN}.anchor_generator.scales': [2, 3],
             f'{RPN}.anchor_generator.ratios': [1.0]}),
