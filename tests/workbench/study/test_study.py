@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from mmdet.registry import DATASETS
+from mmengine.config import Config
 
 from custom.datasets.splits import Split
 from custom.errors import InputError
-from custom.workbench.study.study import Run, Study, append_line, read_lines
+from custom.workbench.study.study import Run, Study, append_line, merge, read_lines
 from custom.workbench.synthetic import write_dataset
 
 STUDY = """
@@ -129,3 +130,12 @@ def test_lines_of_rows_that_are_gone_are_left_alone(tmp_path):
     path.write_text("{}\n")
     with pytest.raises(InputError, match="line 1"):
         read_lines(path, ["a"])
+
+
+def test_the_recipe_of_the_study_is_the_config_of_that_name(repo, monkeypatch):
+    monkeypatch.chdir(repo)
+    row = Study.load("studies/cells.py").rows["recipe"]
+    cfg = Config.fromfile("configs/demo/maskrcnn_r18-slim_fast.py")
+    base = Config.fromfile("configs/demo/maskrcnn_r18-slim.py")
+    merge(base, row.options)
+    assert cfg.to_dict() == base.to_dict()
