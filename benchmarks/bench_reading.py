@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
-from bench_tiles import write_image
+from bench_tiles import write_pyramid
 from samples import entries
 
 from custom.io.image import image_size
@@ -65,7 +65,7 @@ def png(folder: Path) -> Path:
 
 def slide(folder: Path) -> Path:
     """A pyramid of 8000² in JPEG tiles."""
-    write_image(folder / "slide.tif", 8000, 120)
+    write_pyramid(folder / "slide.tif", 8000, 120)
     return folder / "slide.tif"
 
 
