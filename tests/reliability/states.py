@@ -12,7 +12,10 @@ from mmengine.logging import HistoryBuffer
 from custom.io.checkpoint import read_checkpoint
 
 # What says when and where a run was, not what came out.
-_NOTES = ("time", "data_time", "memory", "cfg", "experiment_name", "eta")
+_NOTES = (
+    *("time", "data_time", "memory", "cfg", "experiment_name", "eta"),
+    "mmengine_version",  # with the commit of the checkout
+)
 # MMEngine's notes for the log: where the loop was when it last looked.
 _PLACES = (
     "/message_hub/runtime_info/iter",
