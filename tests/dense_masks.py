@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from hypothesis import strategies as st
 from mmdet.structures.mask import BitmapMasks
 
-from custom.io.image import image_size
 from custom.structures import LabelMasks
-from custom.transforms import LoadLabelMasks
 
 # Gaps, and numbers that do not fit in 8, 16 and 24 bits or in the table of ids.
 IDS = (1, 2, 3, 7, 255, 256, 257, 65_535, 65_536, 70_001, (1 << 22) + 5, (1 << 31) - 1)
@@ -109,19 +105,6 @@ def assert_same_results(ours: dict | None, stock: dict | None) -> None:
         np.testing.assert_array_equal(ours[key], stock[key])
         assert ours[key].dtype == stock[key].dtype
     assert_same(ours["gt_masks"], stock["gt_masks"])
-
-
-def load_region(folder: Path) -> dict:
-    """Height, width and ground truth of a region in the released layout."""
-    height, width = image_size(folder / "image.tif")
-    files = [
-        (label, str(folder / f"class{label + 1}.tif"))
-        for label in range(4)
-        if (folder / f"class{label + 1}.tif").exists()
-    ]
-    return LoadLabelMasks().transform(
-        {"height": height, "width": width, "label_files": files}
-    )
 
 
 def assert_same(ours: LabelMasks, stock: BitmapMasks) -> None:

@@ -70,12 +70,6 @@ def draw(tmp_path):
     return function
 
 
-def test_detections_below_the_score_threshold_are_left_out(draw):
-    drawn = draw(pred_instances=predictions(box_masks("roi"), 2))
-    assert drawn[4, 5].tolist() == [255, 0, 0]
-    assert not drawn[:, 15:].any()
-
-
 def test_ground_truth_and_predictions_lie_side_by_side(draw):
     truth = InstanceData(masks=box_masks("label"), labels=torch.tensor([0, 1]))
     found = predictions(box_masks("roi"), 2)
