@@ -5,43 +5,20 @@ Examples::
     python tools/report.py work_dirs/maskrcnn_r50
     python tools/report.py work_dirs/a work_dirs/b -o compare.html
 
-The page is self-contained and opens from disk: settings, their differences from the
-parent config, curves, metrics with intervals, errors, and the images with ground truth
-and predictions. Predictions are those of the run's newest tools/test.py; --predict
-calls it where there are none.
+The page is self-contained and opens from disk: metrics with intervals, errors, the
+images with ground truth and predictions, curves and settings. Predictions are those of
+the run's newest tools/test.py; where there are none, the page says what makes them.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
-from custom.engine.runs import checkpoint_of_run
-from custom.errors import InputError, run_tool
+from custom.errors import run_tool
 from custom.workbench.report import guard_page, write_page
 from custom.workbench.report.pages import check_comparable, report_page
-from custom.workbench.report.run import Run, names_of, newest_predictions, read_run
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def predict(run: Run) -> None:
-    """Call tools/test.py on a run without predictions.
-
-    Raises:
-        InputError: The run lacks a checkpoint, or the call fails.
-    """
-    checkpoint_of_run(run.path)
-    tool, *arguments = run.test_command
-    print(f"$ {run.test_command_line}", flush=True)
-    done = subprocess.run([sys.executable, str(ROOT / tool), *arguments])
-    if done.returncode:
-        raise InputError(
-            run.path, "tools/test.py failed on it", "See its message above"
-        )
-    run.predictions = newest_predictions(run.path)
+from custom.workbench.report.run import names_of, read_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -71,11 +48,6 @@ def parse_args() -> argparse.Namespace:
         default=0.5,
         help="score from which predictions count in all metrics but AP (0.5)",
     )
-    parser.add_argument(
-        "--predict",
-        action="store_true",
-        help="call tools/test.py for runs without predictions",
-    )
     args = parser.parse_args()
     if args.out is None and len(args.runs) > 1:
         parser.error("a comparison needs --out")
@@ -92,9 +64,6 @@ def main() -> None:
         for path, name in zip(args.runs, names_of(args.runs), strict=True)
     ]
     check_comparable(runs)
-    for run in runs:
-        if args.predict and run.predictions is None:
-            predict(run)
     write_page(report_page(runs, args.images, args.score_thr), out)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 

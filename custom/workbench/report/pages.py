@@ -82,7 +82,7 @@ def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
         subtitle=runs[0].subtitle(),
         several=several,
         missing=[run.name for run in missing],
-        commands=[run.test_command_line for run in missing],
+        commands=[run.test_command for run in missing],
         differing=differences([run.cfg for run in runs]) if several else [],
         differing_headers=[("setting", "code"), *((n, "code") for n in names)],
         results=None if missing else _results(runs, most, score_thr),
@@ -133,7 +133,7 @@ def analyse_run(run: Run, score_thr: float = 0.5) -> tuple[list[ImageResult], An
         raise InputError(
             run.predictions,
             "it does not cover the validation images of the run's split.json",
-            f"Write it again with {run.test_command_line}",
+            f"Write it again with {run.test_command}",
         )
     try:
         patients = patients_from_names(names, run.predictions)

@@ -17,6 +17,10 @@ from custom.errors import InputError
 from custom.evaluation.predictions import FILE_NAME
 from custom.io import json_file
 
+# The packages that decide the result; run.json has all.
+_STACK = ("torch", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "mmengine")
+_STACK += ("mmcv", "mmdet")
+
 
 @dataclass
 class Run:
@@ -41,28 +45,19 @@ class Run:
     predictions: Path | None
 
     @property
-    def config_file(self) -> Path | None:
-        """The config as it was named on the command line, if it is still there."""
-        named = [Path(word) for word in self.record.get("command", [])[1:2]]
-        return next((path for path in named if path.is_file()), None)
-
-    @property
-    def test_command(self) -> list[str]:
-        """``tools/test.py`` and its arguments that make the run's predictions."""
+    def test_command(self) -> str:
+        """The command that makes the run's predictions."""
         try:
             checkpoint = str(checkpoint_of_run(self.path))
         except InputError:
             checkpoint = "CHECKPOINT"
-        return ["tools/test.py", str(self.cfg.filename), checkpoint]
-
-    @property
-    def test_command_line(self) -> str:
-        """The same as one types it."""
-        return "python " + shlex.join(self.test_command)
+        words = ["python", "tools/test.py", str(self.cfg.filename), checkpoint]
+        return shlex.join(words)
 
     def subtitle(self) -> str:
         """Config, split and date in one line."""
-        words = [str(self.config_file or self.cfg.filename)]
+        command = self.record.get("command", [])
+        words = [command[1] if len(command) > 1 else str(self.cfg.filename)]
         if self.split is not None:
             words.append(f"split {self.split['name']}")
         if "started" in self.record:
@@ -84,7 +79,8 @@ class Run:
             ("machine", self.record.get("platform", "unknown")),
             ("Python", self.record.get("python", "unknown")),
         ]
-        return facts + sorted(self.record.get("packages", {}).items())
+        packages = self.record.get("packages", {})
+        return facts + [(name, packages[name]) for name in _STACK if name in packages]
 
 
 def read_run(path: Path, name: str, data_root: Path | None) -> Run:
