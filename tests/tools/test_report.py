@@ -349,7 +349,8 @@ def check_zoom(chrome, card) -> None:
 
     def boxes() -> list[list[float]]:
         svgs = [stage.find_element("css selector", "svg") for stage in stages]
-        return [[float(v) for v in s.get_attribute("viewBox").split()] for s in svgs]
+        texts = [svg.get_dom_attribute("viewBox") for svg in svgs]
+        return [[float(value) for value in text.split()] for text in texts]
 
     whole = boxes()
     card.find_element("css selector", ".tools [title='Zoom in']").click()

@@ -137,7 +137,7 @@ def test_a_dropped_image_replaces_the_first_and_can_be_zoomed(page, network, tmp
 
     def box() -> list[float]:
         svg = page.find_element("css selector", "#image svg")
-        return [float(value) for value in svg.get_attribute("viewBox").split()]
+        return [float(value) for value in svg.get_dom_attribute("viewBox").split()]
 
     page.find_element("css selector", "[title='Zoom in']").click()
     assert box()[2] == 200
