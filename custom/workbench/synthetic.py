@@ -9,6 +9,7 @@ the mask that is its ground truth, so image and labels cannot disagree.
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import uuid
@@ -197,6 +198,36 @@ def _develop(rng: Generator, haem: np.ndarray, eosin: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
 
 
+def _place(
+    inside: np.ndarray, taken: np.ndarray, centre: Callable[[int], np.ndarray]
+) -> tuple[tuple[slice, slice], tuple[slice, slice], np.ndarray] | None:
+    """Find room for a cell that hardly overlaps others.
+
+    Args:
+        inside: (h, w) bool, the cell.
+        taken: (H, W) bool, the pixels of others and of glass.
+        centre: Where to try it next, (y, x), by the number of the attempt.
+
+    Returns:
+        The box in the tile, the part of the cell in it, and the (box) bool pixels that
+        are left of the cell; None where no attempt finds room.
+    """
+    for attempt in range(_TRIES):
+        low = np.rint(centre(attempt)).astype(int) - np.array(inside.shape) // 2
+        start, stop = np.maximum(low, 0), np.minimum(low + inside.shape, taken.shape)
+        if (start >= stop).any():
+            continue
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        part = tuple(slice(a, b) for a, b in zip(start - low, stop - low, strict=True))
+        parts, _ = ndimage.label(inside[part] & ~taken[box])
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        mask = parts == max(sizes.argmax(), 1)  # a cut may leave two pieces
+        if mask.sum() >= max(_MIN_AREA, (1 - _MAX_CUT) * inside[part].sum()):
+            return box, part, mask
+    return None
+
+
 def draw_tile(
     rng: Generator,
     shape: tuple[int, int] = (256, 256),
@@ -246,25 +277,10 @@ def draw_tile(
     # The large ones first, as long as there is room for them.
     for kind in np.repeat([4, 1, 3, 2, 0], counts[[4, 1, 3, 2, 0]]):
         inside, cell_haem, cell_eosin = _DRAW[kind](rng)
-        half = np.array(inside.shape) // 2
-        for attempt in range(_TRIES):
-            low = np.rint(centre(kind, attempt)).astype(int) - half
-            start, stop = np.maximum(low, 0), np.minimum(low + inside.shape, shape)
-            if (start >= stop).any():
-                continue
-            box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            part = tuple(
-                slice(a, b) for a, b in zip(start - low, stop - low, strict=True)
-            )
-            parts, _ = ndimage.label(inside[part] & ~taken[box])
-            sizes = np.bincount(parts.ravel())
-            sizes[0] = 0
-            mask = parts == max(sizes.argmax(), 1)  # a cut may leave two pieces
-            area = mask.sum()
-            if area >= max(_MIN_AREA, (1 - _MAX_CUT) * inside[part].sum()):
-                break
-        else:
+        place = _place(inside, taken, functools.partial(centre, kind))
+        if place is None:
             continue
+        box, part, mask = place
         taken[box] |= mask
         if kind:
             placed.append((kind, box, mask))
@@ -309,6 +325,36 @@ def _write_labels(folder: Path, rng: Generator, labels: list[np.ndarray]) -> Non
             tifffile.imwrite(path, ids[label], compression="lzw")
 
 
+def _write_table(
+    folder: Path, rng: Generator, entries: list[tuple[str, int, int]]
+) -> None:
+    """Give (name, H, W) of the test images ids that do not follow the names."""
+    rng.shuffle(entries)
+    if entries == sorted(entries):
+        entries.reverse()
+    table = [
+        {"file_name": name, "id": i, "height": height, "width": width}
+        for i, (name, height, width) in enumerate(entries, start=1)
+    ]
+    text = json.dumps(table, indent=4)
+    (folder / "test_image_name_to_ids.json").write_text(text)
+
+
+def _new_folder(root: str | Path) -> Path:
+    """The absolute path of a folder that does not exist, or is empty.
+
+    Raises:
+        InputError: It is a file or a folder that is not empty.
+    """
+    root = Path(root).resolve()
+    if root.is_file() or (root.is_dir() and any(root.iterdir())):
+        raise InputError(
+            root, "exists and is not empty", "Remove it or name another folder"
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    return root
+
+
 def write_dataset(
     root: str | Path,
     n_train: int = 48,
@@ -347,12 +393,7 @@ def write_dataset(
             "too small for a data set",
             "Ask for at least 2 training images, 1 test image and 64 pixels",
         )
-    root = Path(root).resolve()
-    if root.is_file() or (root.is_dir() and any(root.iterdir())):
-        raise InputError(
-            root, "exists and is not empty", "Remove it or name another folder"
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
+    root = _new_folder(root)
     counts = dict.fromkeys(CLASSES, 0)
     entries = []
     jobs = [("train", i) for i in range(n_train)] + [("test", i) for i in range(n_test)]
@@ -364,9 +405,9 @@ def write_dataset(
             rng = np.random.default_rng([seed, split == "test", index])
             name = str(uuid.UUID(bytes=rng.bytes(16), version=4))
             shape, classes = _shape(rng, size, index), _CLASS_SETS[index % 7]
-            if split == "test" and index == 0:
+            if (split, index) == ("test", 0):
                 shape = (40, 2 * size // 3)
-            if split == "train" and index == n_train - 1:
+            elif (split, index) == ("train", n_train - 1):
                 classes = ()
             rgb, labels = draw_tile(rng, shape, classes=classes)
             if split == "test":
@@ -379,14 +420,6 @@ def write_dataset(
                 for kind, label in zip(CLASSES, labels, strict=True):
                     counts[kind] += np.count_nonzero(np.unique(label))
             _write_image(path, rgb)
-        np.random.default_rng([seed, 2]).shuffle(entries)
-        if entries == sorted(entries):
-            entries.reverse()
-        table = [
-            {"file_name": name, "id": i, "height": height, "width": width}
-            for i, (name, height, width) in enumerate(entries, start=1)
-        ]
-        text = json.dumps(table, indent=4)
-        (part / "test_image_name_to_ids.json").write_text(text)
+        _write_table(part, np.random.default_rng([seed, 2]), entries)
         part.replace(root)
     return counts

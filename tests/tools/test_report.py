@@ -300,8 +300,9 @@ def test_comparison_works_in_a_browser(first, tiny_root, tmp_path):
         prefer(chrome, "dark")
         chrome.get(path.as_uri())
         card = chrome.find_element("css selector", ".card")
-        place = "{block: 'start', behavior: 'instant'}"
-        chrome.execute_script(f"arguments[0].scrollIntoView({place})", card)
+        header = card.find_element("css selector", "header")
+        place = "{block: 'center', behavior: 'instant'}"  # below the fixed controls
+        chrome.execute_script(f"arguments[0].scrollIntoView({place})", header)
         wait(lambda: card.find_elements("css selector", ".stage path"))
         check_toggles(chrome)
         check_zoom(chrome, card)

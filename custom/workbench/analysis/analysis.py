@@ -44,7 +44,6 @@ class ImageAnalysis:
 
     Attributes:
         name: The image's name.
-        size: (H, W) in pixels.
         metrics: ``AP50, PQ, AJI, AJI_plus, Dice, precision, recall, F1, cells,
             predictions``; AP50 is the mean over the classes that the image has, PQ
             that of all classes together (each match needs the right class).
@@ -53,7 +52,6 @@ class ImageAnalysis:
     """
 
     name: str
-    size: tuple[int, int]
     metrics: dict[str, float]
     outcomes: Outcomes
     max_score: float
@@ -132,6 +130,7 @@ def analyse(
     n_classes = len(classes)
     sample = Sample.of(matches, n_classes, max_dets)
     outcomes = [find_outcomes(match) for match in matches]
+    pairs = list(zip(outcomes, images, strict=True))
     names = [image.name for image in images]
     groups = names if patient_of is None else [patient_of[name] for name in names]
     rows = [image.coco_row(i) for i, image in enumerate(images, 1)]
@@ -152,21 +151,12 @@ def analyse(
         metrics=metrics,
         per_class=_per_class(sample, coco, centroids[2], classes),
         intervals=estimates([sample], classes, groups),
-        confusion=sum(
-            confusion(o, image.gt_labels, image.labels, n_classes)
-            for o, image in zip(outcomes, images, strict=True)
-        ),
+        confusion=sum(confusion(o, i.gt_labels, i.labels, n_classes) for o, i in pairs),
         cell_outcomes=_count_outcomes(
-            CELL_OUTCOMES,
-            [o.cells for o in outcomes],
-            [image.gt_labels for image in images],
-            classes,
+            CELL_OUTCOMES, [(o.cells, i.gt_labels) for o, i in pairs], classes
         ),
         prediction_outcomes=_count_outcomes(
-            PREDICTION_OUTCOMES,
-            [o.predictions for o in outcomes],
-            [image.labels for image in images],
-            classes,
+            PREDICTION_OUTCOMES, [(o.predictions, i.labels) for o, i in pairs], classes
         ),
         recall_by_size=_recall_by_size(matches, outcomes),
         images=_images(matches, outcomes, sample, overlap),
@@ -269,12 +259,11 @@ def _recall_by_size(
 
 def _count_outcomes(
     names: Sequence[str],
-    outcomes: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
+    images: Sequence[tuple[np.ndarray, np.ndarray]],
     classes: Sequence[str],
 ) -> dict[str, dict[str, int]]:
-    """How often each outcome is, by class."""
-    outcomes, labels = np.concatenate(outcomes), np.concatenate(labels)
+    """How often each outcome is, by class, of (outcomes, labels) of each image."""
+    outcomes, labels = (np.concatenate(parts) for parts in zip(*images, strict=True))
     return {
         c: {n: int(np.count_nonzero(outcomes[labels == k] == n)) for n in names}
         for k, c in enumerate(classes)
@@ -305,7 +294,6 @@ def _images(
         analyses.append(
             ImageAnalysis(
                 match.result.name,
-                match.result.size,
                 {key: float(value) for key, value in metrics.items()},
                 outcome,
                 float(np.append(match.result.scores, -1).max()),

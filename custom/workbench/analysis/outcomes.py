@@ -1,4 +1,37 @@
-"""Name what happened to each cell and each prediction: true, missed, split, ..."""
+"""Name what happened to each cell and each prediction: true, missed, split, ...
+
+Each has exactly one outcome. The rules are applied in this order, and the first that
+applies decides. For cells:
+
+* true: matched with a prediction of its class at mask IoU 0.5, see
+  :class:`ImageMatch`;
+* wrong class: matched in the same way with a prediction of another class, among
+  the cells and predictions that are left;
+* split: two segments or more lie in the cell by more than half of their pixels,
+  and together they cover more than half of it;
+* merged: a prediction covers more than half of this cell and of another one;
+* bad mask: IoU 0.1 or more with a prediction that is left;
+* missed: the rest.
+
+For predictions:
+
+* low score: below the threshold; ignored: see :class:`ImageMatch`. Neither takes
+  part in anything else;
+* true, wrong class: the other half of the cell's outcome;
+* duplicate: IoU 0.5 or more with a cell that is true or of a wrong class;
+* merged: it covers more than half of two cells or more;
+* split: it is one of the segments of a cell that is split;
+* bad mask: IoU 0.1 or more with a cell;
+* false: the rest.
+
+Wrong class, bad mask, duplicate, false and missed are the errors of TIDE (Bolya et
+al., ECCV 2020, arXiv:2008.08115, section 2.2) with its thresholds 0.5 and 0.1; a
+bad mask of a wrong class, TIDE's "both", is a bad mask here. Splits and merges are
+those of Caicedo et al., Cytometry A 95, 952 (2019), who count them by coverage.
+Splits and merges are tested before bad masks; otherwise most of them would count
+as bad masks. A cell that a neighbour's true prediction covers is merged, and the
+prediction stays true.
+"""
 
 from __future__ import annotations
 
@@ -46,39 +79,7 @@ class Outcomes:
 
 
 def find_outcomes(match: ImageMatch) -> Outcomes:
-    """Give every cell and every prediction exactly one outcome.
-
-    The rules are applied in this order, and the first that applies decides. For cells:
-
-    * true: matched with a prediction of its class at mask IoU 0.5, see
-      :class:`ImageMatch`;
-    * wrong class: matched in the same way with a prediction of another class, among
-      the cells and predictions that are left;
-    * split: two segments or more lie in the cell by more than half of their pixels,
-      and together they cover more than half of it;
-    * merged: a prediction covers more than half of this cell and of another one;
-    * bad mask: IoU 0.1 or more with a prediction that is left;
-    * missed: the rest.
-
-    For predictions:
-
-    * low score: below the threshold; ignored: see :class:`ImageMatch`. Neither takes
-      part in anything else;
-    * true, wrong class: the other half of the cell's outcome;
-    * duplicate: IoU 0.5 or more with a cell that is true or of a wrong class;
-    * merged: it covers more than half of two cells or more;
-    * split: it is one of the segments of a cell that is split;
-    * bad mask: IoU 0.1 or more with a cell;
-    * false: the rest.
-
-    Wrong class, bad mask, duplicate, false and missed are the errors of TIDE (Bolya et
-    al., ECCV 2020, arXiv:2008.08115, section 2.2) with its thresholds 0.5 and 0.1; a
-    bad mask of a wrong class, TIDE's "both", is a bad mask here. Splits and merges are
-    those of Caicedo et al., Cytometry A 95, 952 (2019), who count them by coverage.
-    Splits and merges are tested before bad masks; otherwise most of them would count
-    as bad masks. A cell that a neighbour's true prediction covers is merged, and the
-    prediction stays true.
-    """
+    """Give every cell and every prediction its outcome by the rules of this module."""
     table, scores = match.table, match.result.scores
     cells = _Side(len(table.gt_areas), "missed")
     predictions = _Side(len(table.pred_areas), "false")
