@@ -6,10 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from custom.datasets import CellDataset
-from custom.io.image import read_image
 from custom.structures import LabelMasks
-from custom.transforms.loading import read_label_masks
 from custom.workbench.audit.checks import KINDS, Facts, findings, inspect
 
 CLASSES = ("class1", "class2")
@@ -196,36 +193,3 @@ def test_small_crowded_and_empty_images_and_absent_classes(clean):
     assert [f.text for f in kinds([alone])["absent class"]] == [
         "class2 is not in train"
     ]
-
-
-# --- real regions ---
-
-
-def test_what_is_known_of_the_real_regions_is_found(hw3):
-    dataset = CellDataset(
-        data_prefix={"img": str(hw3 / "train")}, split="random_80-20_seed2"
-    )
-    val = set(dataset.split.val)
-    facts = []
-    for folder in sorted((hw3 / "train").iterdir()):
-        files = [(c, str(p)) for c in range(4)
-                 if (p := folder / f"class{c + 1}.tif").exists()]  # fmt: skip
-        image = read_image(folder / "image.tif")
-        masks, labels = read_label_masks(files, image.shape[:2])
-        subset = "val" if folder.name in val else "train"
-        facts.append(inspect(folder.name, subset, image, masks, labels))
-    patient_of = {image.name: image.name[:12] for image in facts}
-    classes = dataset.metainfo["classes"]
-    by_kind = kinds(facts, patient_of, max_dets=600, classes=classes)
-    most, *others = by_kind["color order"]
-    assert "36 of 40 images" in most.text
-    true_colours = {f.images[0] for f in others}
-    assert true_colours == {f"TCGA-5P-A9K0_{i}" for i in (1, 2, 3)}
-    assert true_colours <= {f.images[0] for f in by_kind["stain"]}
-    orders = [image.colours.order for image in facts]
-    assert orders.count("bgr") == 36 and orders.count("unclear") == 1
-    assert len(by_kind["patient"]) == 4
-    assert "duplicate" not in by_kind and "parts" not in by_kind
-    assert {f.images[0] for f in by_kind["overlap"]} == {
-        "TCGA-5P-A9K0_1", "TCGA-5P-A9K0_2"}  # fmt: skip
-    assert len(by_kind["crowded"]) == 3
