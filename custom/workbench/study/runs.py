@@ -91,7 +91,7 @@ class Stepper:
         losses = self.runner.model.train_step(
             next(self.batches), optim_wrapper=self.runner.optim_wrapper
         )
-        return time.process_time() - begin, float(losses["loss"])
+        return time.process_time() - begin, losses["loss"].item()
 
 
 def measure_cost(study: Study, row: Row, steps: int) -> dict[str, float]:
