@@ -135,12 +135,8 @@ def test_the_champion_has_every_ingredient():
         load("ablations/cascade-mask-rcnn_r50"),
     )
     mixed = cfg.train_dataloader.dataset.dataset
-    balanced, cells = mixed.dataset, mixed.dataset.dataset
-    assert [d.type for d in (mixed, balanced, cells)] == [
-        "MultiImageMixDataset",
-        "ClassBalancedDataset",
-        "CellDataset",
-    ]
+    cells = mixed.dataset
+    assert [d.type for d in (mixed, cells)] == ["MultiImageMixDataset", "CellDataset"]
     assert [step.type for step in [*cells.pipeline, *mixed.pipeline]] == [
         "LoadCellImage",
         "LoadLabelMasks",

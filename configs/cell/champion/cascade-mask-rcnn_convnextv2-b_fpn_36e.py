@@ -1,4 +1,4 @@
-# The champion: Cascade Mask R-CNN, ConvNeXt V2-B, and all that was reported to help.
+# The champion: Cascade Mask R-CNN, ConvNeXt V2-B, and what was reported to help.
 # docs/champion.md says what each part is for and what has been measured.
 #
 #   python tools/train.py \
@@ -35,9 +35,6 @@ train_dataloader = dict(
         dataset=dict(
             type='MultiImageMixDataset',
             dataset=dict(
-                type='ClassBalancedDataset',
-                oversample_thr=0.3,
-                dataset=dict(
-                    _base_.train_dataloader.dataset, pipeline=load_pipeline)),
+                _base_.train_dataloader.dataset, pipeline=load_pipeline),
             pipeline=train_pipeline)))
 custom_hooks = [*_base_.custom_hooks, _base_.ema]
