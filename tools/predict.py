@@ -180,7 +180,7 @@ def report(
 ) -> None:
     """Say what is where, and what failed."""
     done = f"{len(images) - len(failures)} of {len(images)} images"
-    print(f"{done} are in {folder.root}; summary.csv counts their cells")
+    print(f"{done} are in {folder.root}, their counts in summary.csv")
     if unknown := sum(row.get("mpp") is None for row in rows):
         print(
             f"The pixel size of {unknown} images is not known: they were predicted as "
