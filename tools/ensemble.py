@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -255,7 +256,9 @@ def main() -> None:
         **{key: getattr(args, key) for key in settings},
     }
     result = Predictions(first.classes, fused, info)
-    out = args.out / datetime.now().strftime("%Y%m%d_%H%M%S")
+    # A folder of its own, also for two calls within one second.
+    while (out := args.out / datetime.now().strftime("%Y%m%d_%H%M%S")).exists():
+        time.sleep(0.1)
     result.save(out / "predictions.json")
     print(f"{out}/predictions.json: {len(members)} members fused by {args.method}")
     if args.eval:
