@@ -111,10 +111,12 @@ def work(study: Study, runs: Sequence[Run], n_jobs: int) -> list[Run]:
                     flying[pool.submit(do, study, job)] = job
             for future in wait(flying, return_when=FIRST_COMPLETED)[0]:
                 job = flying.pop(future)
-                failed += collect(study, job, future.result())
+                finished = future.result()
+                failed += collect(study, job, finished)
                 done += len(job)
                 left = (time.monotonic() - begin) / done * (len(runs) - done) / 60
                 last = f"{job[-1].row}, fold {job[-1].fold}, seed {job[-1].seed}"
+                last += "" if len(finished) == len(job) else " FAILED"
                 print(f"{done}/{len(runs)} {last}; {left:.0f} min left", flush=True)
     return failed
 
