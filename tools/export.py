@@ -9,21 +9,17 @@ The file holds the weights (EMA weights where the run has them), the classes wit
 colours, the network's settings with its thresholds, and the steps that make an image
 ready. It takes the run's best checkpoint, or else its last. Unlike a run folder, the
 config of which is Python code, the file runs nothing when it is opened.
-
-``--onnx`` writes backbone, neck and RPN layers for other programs (docs/export.md).
 """
 
 from __future__ import annotations
 
 import argparse
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from custom.errors import InputError, run_tool
 from custom.inference.export import load_export, save_export
 from custom.inference.trained_model import build_network, read_model
-from custom.models.dense_part import write_onnx
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,20 +32,16 @@ def parse_args() -> argparse.Namespace:
         "checkpoint", type=Path, nargs="?", help="checkpoint, with a config"
     )
     parser.add_argument("-o", "--out", type=Path, required=True, help="file to write")
-    parser.add_argument(
-        "--onnx", type=Path, help="write backbone, neck and RPN layers here as well"
-    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Check what can be checked, write, read back."""
     args = parse_args()
-    for path in filter(None, (args.out, args.onnx)):
-        if path.exists():
-            raise InputError(path, "it exists already", "Choose another name")
+    if args.out.exists():
+        raise InputError(args.out, "it exists already", "Choose another name")
     model = read_model(args.model, args.checkpoint)
-    network = build_network(model)
+    build_network(model)  # its weights fit
     # Where the run lies on this machine is not for others.
     checkpoint = Path(model.info["checkpoint"])
     run = model.info.get("run", checkpoint.resolve().parent.name)
@@ -65,12 +57,6 @@ def main() -> None:
     print(f"  pixels of {mpp or 'unknown'} µm, training files stored {order or 'any'}")
     for key in ("data", "split", "score"):
         print(f"  {key}: {info.get(key, 'not known')}")
-    if args.onnx is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter, to its developers
-            write_onnx(args.onnx, network)
-        size = args.onnx.stat().st_size / 1e6
-        print(f"{args.onnx}: {size:.1f} MB, backbone, neck and RPN layers")
 
 
 if __name__ == "__main__":

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
 
 from custom.errors import InputError
 from custom.inference import Segmenter
 from custom.inference.export import load_export
-from custom.inference.trained_model import build_network
 from custom.io.image import read_image
-from custom.models.dense_part import predict_with
 from tests.small_run import write_run
 
 TOOL = "tools/export.py"
@@ -64,37 +59,6 @@ def test_the_file_holds_nothing_of_training_and_of_this_machine(
     assert model.config["model"]["test_cfg"]["rcnn"]["max_per_img"] == 10
     before = torch.load(run / "best_x_iter_3.pth", weights_only=True)["state_dict"]
     assert model.state_dict.keys() == before.keys()
-
-
-def test_onnx_gives_the_same_predictions_within_a_tolerance(
-    run_tool, run, image, tmp_path
-):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    out, onnx = tmp_path / "model.pt", tmp_path / "model.onnx"
-    run_tool(TOOL, run, "-o", out, "--onnx", onnx)
-    model = load_export(out)
-    network = build_network(model)
-    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    steps = Compose(model.config["pipeline"][1:])
-    for size in ((96, 96), (64, 130), (33, 47)):
-        pixels = np.resize(image[:, :, ::-1], (*size, 3))
-        sample = steps({"img": pixels, "img_shape": size, "ori_shape": size})
-        batch = pseudo_collate([sample, copy.deepcopy(sample)])
-        with torch.no_grad():
-            eager = network.test_step(copy.deepcopy(batch))
-            found = predict_with(
-                network, lambda pixels: session.run(None, {"image": pixels}), batch
-            )
-        assert len(eager) == len(found) == 2
-        for one, other in zip((e.pred_instances for e in eager), found, strict=True):
-            assert len(one) == len(other) > 0
-            assert torch.equal(one.labels, other.labels)
-            for a, b, tolerance in (
-                (one.scores, other.scores, 1e-4),
-                (one.bboxes, other.bboxes, 0.05),
-                (one.masks.probs, other.masks.probs, 1e-3),
-            ):
-                torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
 def test_bad_input_ends_in_one_sentence(run_tool, run, repo, tmp_path):
