@@ -40,5 +40,5 @@ visualizer = dict(
     vis_backends=[dict(type='LocalVisBackend'),
                   dict(type='TensorboardVisBackend')])
 
-# Everything that draws a random number follows this seed.
+# Seed of all random-number generators.
 randomness = dict(seed=42)

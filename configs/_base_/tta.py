@@ -1,5 +1,5 @@
-# Test-time augmentation, used by tools/test.py --tta: every scale (a factor on what the
-# test pipeline's Resize does) with every flip and rotation by a right angle.
+# Test-time augmentation, used by tools/test.py --tta: every scale (a factor on the test
+# pipeline's Resize) with every flip and rotation by a right angle.
 tta_model = dict(type='MaskTTAModel')
 tta_views = dict(
     scales=[1.0],

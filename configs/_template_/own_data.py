@@ -1,4 +1,4 @@
-# Your own data: edit the first block (docs/own_data.md says how) and train.
+# Your own data: edit the first block (docs/data.md says how) and train.
 _base_ = '../cell/maskrcnn_r50.py'
 
 classes = ('nucleus', )

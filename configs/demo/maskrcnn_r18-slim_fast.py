@@ -1,5 +1,5 @@
 # The recipe of the ablation study (docs/study.md): four crops in a step, paid for by one
-# anchor in each place, half of the sampled RoIs, and two convolutions fewer for masks.
+# anchor per location, half of the sampled RoIs, and two fewer mask convolutions.
 _base_ = './maskrcnn_r18-slim.py'
 
 train_dataloader = dict(batch_size=4)

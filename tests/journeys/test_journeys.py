@@ -189,7 +189,7 @@ def test_an_mmdetection_user_trains_on_three_layouts(
 ):
     monkeypatch.delenv("CELL_DATA_ROOT", raising=False)
     write_layouts(tiny_root, tmp_path / "data")
-    page, config = "docs/own_data.md", Path("configs/mine/own_data.py")
+    page, config = "docs/data.md", Path("configs/mine/own_data.py")
     copy = "cp -r configs/_template_ configs/mine"
     train = "python tools/train.py configs/mine/own_data.py"
     test = "python tools/test.py configs/mine/own_data.py work_dirs/own_data"

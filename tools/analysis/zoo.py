@@ -1,11 +1,11 @@
-"""Write docs/zoo.md: what each config is, its size, and what reports say of it.
+"""Write docs/zoo.md: what each config is and its size.
 
 Example::
 
     python tools/analysis/zoo.py
 
-Everything is read from the configs and from the metafile.yml of each reproduction.
-Models are built on PyTorch's meta device: no weights, no computation.
+Everything is read from the configs. Models are built on PyTorch's meta device: no
+weights, no computation.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import argparse
 import functools
 import itertools
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import yaml
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
@@ -36,13 +34,13 @@ FOLDERS = {
     "cell/champion": "The champion ([champion.md](champion.md))",
     "demo": "Minutes on two CPU cores",
     "debug": "Does it run, can it learn?",
-    "_template_": "Your own data ([own_data.md](own_data.md))",
+    "_template_": "Your own data ([data.md](data.md))",
 }
 HEAD = """# Zoo
 
-Written by `python tools/analysis/zoo.py` from the configs; do not edit.
-
-Parameters are those that are trained, in millions; the course allows fewer than 200.
+`python tools/analysis/zoo.py` writes this page from the configs: do not edit it. Parameters
+are those that are trained, in millions; the course allows fewer than 200. Reported values
+are in the README of each reproduction.
 """
 
 
@@ -61,30 +59,6 @@ def about(path: Path) -> str:
     return text.split(". ")[0].removesuffix(".").removeprefix("Ablation: ")
 
 
-def reported() -> dict[str, list[str]]:
-    """What the reports say, by the path of the config that reproduces it.
-
-    Raises:
-        ValueError: A metafile names a config that does not exist, or a reproduction is
-            missing in its metafile.
-    """
-    values: dict[str, list[str]] = {}
-    for path in sorted(CONFIGS.rglob("metafile.yml")):
-        models = yaml.safe_load(path.read_text())["Models"]
-        named = {model["Config"] for model in models}
-        files = {str(p.relative_to(ROOT)) for p in path.parent.glob("*.py")}
-        if named != files:
-            raise ValueError(f"{path}: {sorted(named ^ files)} differ from its folder")
-        for model in models:
-            values[model["Config"]] = [
-                f"{row['Row']}: " + (", ".join(f"{k} {v}" for k, v in metrics.items()))
-                if (metrics := row["Metrics"])
-                else f"{row['Row']}: no value"
-                for row in model["Results"]
-            ]
-    return values
-
-
 @functools.cache
 def parameters(detector: str) -> tuple[int, int]:
     """(all, trainable) parameters of a model, given as JSON: many configs share one."""
@@ -92,7 +66,7 @@ def parameters(detector: str) -> tuple[int, int]:
         return count_parameters(MODELS.build(ConfigDict(json.loads(detector))))
 
 
-def describe(path: Path, reports: dict[str, list[str]]) -> dict:
+def describe(path: Path) -> dict:
     """The row of one config."""
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
@@ -105,15 +79,7 @@ def describe(path: Path, reports: dict[str, list[str]]) -> dict:
         "about": about(path),
         "total": total,
         "parameters": f"{trainable / 1e6:.1f}",
-        "report": "; ".join(reports.get(name, [])),
     }
-
-
-def table(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A Markdown table."""
-    columns = list(columns)
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def write(configs: list[dict]) -> str:
@@ -123,15 +89,16 @@ def write(configs: list[dict]) -> str:
     for config in configs:
         by_folder.setdefault(config["folder"], []).append(config)
     for folder in [*FOLDERS, *sorted(set(by_folder) - set(FOLDERS))]:
-        rows, columns = by_folder[folder], ["config", "about", "parameters"]
-        title = FOLDERS.get(folder)
-        if title is None:
-            columns.append("report")
-            title = (
-                f"Reproduction: [{Path(folder).name}](../configs/{folder}/README.md)"
-            )
-        parts.append(f"\n## {title}\n\n`configs/{folder}/`\n")
-        parts.append(table(columns, ([row[key] for key in columns] for row in rows)))
+        name = f"[{Path(folder).name}](../configs/{folder}/README.md)"
+        title = FOLDERS.get(folder, f"Reproduction: {name}")
+        parts += [
+            f"\n## {title}\n\n`configs/{folder}/`\n",
+            "| config | about | parameters |\n| --- | --- | --- |",
+        ]
+        parts += [
+            f"| {row['config']} | {row['about']} | {row['parameters']} |"
+            for row in by_folder[folder]
+        ]
     return "\n".join(parts) + "\n"
 
 
@@ -142,8 +109,8 @@ def main() -> None:
     )
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "zoo.md")
     args = parser.parse_args()
-    files, reports = config_files(), reported()
-    text = write([describe(path, reports) for path in tqdm(files, unit="config")])
+    files = config_files()
+    text = write([describe(path) for path in tqdm(files, unit="config")])
     with write_atomically(args.out) as part:
         part.write_text(text)
     print(f"{args.out}: {len(files)} configs")

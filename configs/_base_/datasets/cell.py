@@ -6,7 +6,7 @@ data_root = '{{$CELL_DATA_ROOT:data/hw3}}'
 split = '{{$CELL_SPLIT:stratified_80-20_seed42}}'
 
 # A class has the name of its label images, class1.tif; its category_id in a submission
-# is its place in this list, from 1 on.
+# is its position in this list, from 1.
 classes = ('class1', 'class2', 'class3', 'class4')
 metainfo = dict(
     classes=classes,
@@ -14,8 +14,8 @@ metainfo = dict(
     # 8, 441 (2011).
     palette=[(0, 158, 115), (240, 228, 66), (86, 180, 233), (230, 159, 0)])
 mpp = 0.25  # micrometres per pixel
-# How often copy-paste takes a cell of each class: there are 25 cells of the first two
-# classes for one of the others.
+# How often copy-paste takes a cell of each class: the first two classes have 25 times
+# as many cells as the others.
 class_weights = [1, 1, 25, 25]
 
 # How the images store colours. Those of the release have red and blue exchanged;
@@ -23,7 +23,7 @@ class_weights = [1, 1, 25, 25]
 load_image = dict(
     type='LoadCellImage', channel_order='{{$CELL_CHANNEL_ORDER:bgr}}')
 load_masks = dict(type='LoadLabelMasks')
-# A cell of which the crop shows no pixel has a box of size zero.
+# A cell outside of the crop has a box of size zero.
 drop_empty_boxes = dict(
     type='FilterAnnotations', min_gt_bbox_wh=(0, 0), keep_empty=False)
 pack = dict(type='PackDetInputs')
@@ -63,8 +63,8 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
-    # What chance does to a sample follows the seed and the sample's number, not
-    # workers and processes (docs/distributed.md).
+    # A sample's random augmentation follows from the seed and the sample's number, not
+    # from workers and processes (docs/distributed.md).
     sampler=dict(type='DrawSampler', shuffle=True),
     dataset=dict(
         type='CellDataset',

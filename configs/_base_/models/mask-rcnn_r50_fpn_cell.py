@@ -9,7 +9,7 @@ model = dict(
         bbox_roi_extractor=dict(type='Fp32RoIExtractor'),
         mask_roi_extractor=dict(type='Fp32RoIExtractor'),
         mask_head=dict(type='RoIFCNMaskHead')),
-    # A region holds up to 770 cells. Regions of ignore.tif train nothing.
+    # A region has up to 770 cells. Ignored regions are not trained as background.
     train_cfg=dict(
         rpn=dict(
             assigner=dict(type='SparseMaxIoUAssigner', ignore_iof_thr=0.5)),

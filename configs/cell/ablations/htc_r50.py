@@ -10,5 +10,5 @@ model = dict(
         type='HybridTaskCascadeRoIHead',
         interleaved=True,
         mask_info_flow=True,
-        # The first head has nothing before it.
+        # The first head lacks a predecessor.
         mask_head=[dict(mask_head, with_conv_res=False), mask_head, mask_head]))

@@ -1,4 +1,4 @@
-# Ablation: ConvNeXt-T instead of ResNet-50, 48 million parameters.
+# Ablation: ConvNeXt-T instead of ResNet-50.
 _base_ = ['../maskrcnn_r50.py', '../../_base_/models/backbones.py']
 
 model = dict(

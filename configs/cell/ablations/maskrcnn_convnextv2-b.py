@@ -1,4 +1,4 @@
-# Ablation: ConvNeXt V2-B instead of ResNet-50, 108 million parameters.
+# Ablation: ConvNeXt V2-B instead of ResNet-50.
 _base_ = ['../maskrcnn_r50.py', '../../_base_/models/backbones.py']
 
 model = dict(

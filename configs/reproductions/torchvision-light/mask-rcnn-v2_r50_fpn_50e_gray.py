@@ -1,5 +1,5 @@
-# Gray images, mean 0.5, std 0.5. Row "warmUp_smallAnchor_gray". The gray stands in
-# three equal channels, as torchvision repeats it for the stem of the COCO weights.
+# Gray images, mean 0.5, std 0.5. Row "warmUp_smallAnchor_gray". Three
+# equal channels, as torchvision repeats the gray one for the stem of the COCO weights.
 _base_ = './mask-rcnn-v2_r50_fpn_50e_anchors-4-64.py'
 
 model = dict(data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3))

@@ -4,7 +4,7 @@ _base_ = 'mmdet::_base_/models/mask-rcnn_r50-caffe-c4.py'
 
 model = dict(
     backbone=dict(init_cfg=None),
-    # detectron2 orders the anchors of a place by size, then by ratio.
+    # detectron2 orders the anchors of a location by size, then by ratio.
     rpn_head=dict(anchor_generator=dict(scale_major=False)),
     roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
     train_cfg=dict(

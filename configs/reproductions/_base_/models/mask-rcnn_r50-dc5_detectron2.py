@@ -5,7 +5,7 @@ _base_ = 'mmdet::_base_/models/faster-rcnn_r50-caffe-dc5.py'
 model = dict(
     type='MaskRCNN',
     data_preprocessor=dict(pad_mask=True),
-    # detectron2 orders the anchors of a place by size, then by ratio.
+    # detectron2 orders the anchors of a location by size, then by ratio.
     rpn_head=dict(anchor_generator=dict(scale_major=False)),
     roi_head=dict(
         bbox_head=dict(num_classes=4),

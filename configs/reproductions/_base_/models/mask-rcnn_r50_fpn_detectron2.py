@@ -6,7 +6,7 @@ model = dict(
         mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),
     backbone=dict(
         norm_cfg=dict(requires_grad=False), style='caffe', init_cfg=None),
-    # detectron2 orders the anchors of a place by size, then by ratio.
+    # detectron2 orders the anchors of a location by size, then by ratio.
     rpn_head=dict(anchor_generator=dict(scale_major=False)),
     roi_head=dict(mask_head=dict(type='RoIFCNMaskHead')),
     # The best anchors of a cell are positive however little they overlap.
