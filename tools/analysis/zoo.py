@@ -38,9 +38,9 @@ FOLDERS = {
 }
 HEAD = """# Zoo
 
-`python tools/analysis/zoo.py` writes this page from the configs: do not edit it. Parameters
-are those that are trained, in millions; the course allows fewer than 200. Reported values
-are in the README of each reproduction.
+`python tools/analysis/zoo.py` writes this page from the configs: do not edit it.
+Parameters are those that are trained, in millions; the course allows fewer than 200.
+Reported values are in the README of each reproduction.
 """
 
 
