@@ -96,6 +96,33 @@ def typed(repo, run_tool, tmp_path, monkeypatch) -> Callable[..., str]:
     return type_
 
 
+@pytest.fixture
+def released(repo, tiny_root, tmp_path) -> Path:
+    """Six released regions and two test images; without ../shared, synthetic ones."""
+    source = repo.parent / "shared/data/hw3_official"
+    if not source.is_dir():
+        return tiny_root
+    root = tmp_path / "released"
+    (root / "train").mkdir(parents=True)
+    (root / "test_release").mkdir()
+    regions = [
+        path for path in (source / "train").iterdir() if len([*path.glob("class*")]) > 1
+    ]
+    regions.sort(key=lambda path: (path / "image.tif").stat().st_size)
+    for region in regions[:6]:
+        (root / "train" / region.name).symlink_to(region)
+    ids = "test_image_name_to_ids.json"
+    images = sorted(
+        json.loads((source / ids).read_text()),
+        key=lambda image: image["height"] * image["width"],
+    )
+    for image in images[:2]:
+        path = source / "test_release" / image["file_name"]
+        (root / "test_release" / path.name).symlink_to(path)
+    (root / ids).write_text(json.dumps(images[:2]))
+    return root
+
+
 def is_submission(path: Path, root: Path) -> bool:
     """Whether a file and its zip are of the test images of a data set."""
     listed = json.loads((root / "test_image_name_to_ids.json").read_text())
@@ -105,8 +132,8 @@ def is_submission(path: Path, root: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_a_student_submits(typed, repo, tiny_root, tmp_path, monkeypatch):
-    monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
+def test_a_student_submits(typed, repo, released, tmp_path, monkeypatch):
+    monkeypatch.setenv("CELL_DATA_ROOT", str(released))
     monkeypatch.setenv("CELL_WEIGHTS_DIR", str(tmp_path))
     torch.save(ResNet(50).state_dict(), tmp_path / "resnet50-0676ba61.pth")
     page, config = "README.md", "configs/cell/maskrcnn_r50.py"
@@ -116,7 +143,7 @@ def test_a_student_submits(typed, repo, tiny_root, tmp_path, monkeypatch):
     assert "maxDets=1000" in typed(page, test, *SHORT)
     typed(page, f"{test} --format-only", *SHORT)
     (submission,) = Path("work_dirs/maskrcnn_r50").glob("*/test-results.json")
-    assert is_submission(submission, tiny_root)
+    assert is_submission(submission, released)
     typed(page, "python tools/report.py work_dirs/maskrcnn_r50")
     assert Path("work_dirs/maskrcnn_r50/report.html").stat().st_size > 1_000_000
 
@@ -185,7 +212,7 @@ def edit(path: Path, changes: dict[str, str]) -> None:
 
 @pytest.mark.slow
 def test_an_mmdetection_user_trains_on_three_layouts(
-    typed, repo, tiny_root, tmp_path, monkeypatch
+    typed, repo, tiny_root, released, tmp_path, monkeypatch
 ):
     monkeypatch.delenv("CELL_DATA_ROOT", raising=False)
     write_layouts(tiny_root, tmp_path / "data")
@@ -205,19 +232,24 @@ train_dataloader"""
         "\ntrain_dataloader": scaled,
     }
     short = [*SHORT, "train_cfg.max_iters=4", "train_cfg.val_interval=4"]
-    (merged,) = (b for b in blocks(repo / page, "python") if "class_of" in b)
+    (class_of,) = (b for b in blocks(repo / page, "python") if "class_of" in b)
+    old = "class2='immune', class3='immune', class4='ignore'"
+    assert old in class_of
+    merged = class_of.replace(
+        old, "class2='lymphocyte', class3='myeloid', class4='myeloid'"
+    )
     layouts = {
         "tif": {},
         "png": {"LabelImageDataset": "NucleiDataset"},
         "merged": {
             "type='LabelImageDataset'": f"type='CellDataset', {merged.strip()}",
             "channel_order = 'rgb'": "channel_order = 'bgr'",
-            "('nucleus', )": "('epithelial', 'immune')",
+            "('nucleus', )": "('epithelial', 'lymphocyte', 'myeloid')",
         },
     }
     for name, changes in layouts.items():
         typed(page, copy)
-        root = tiny_root if name == "merged" else tmp_path / "data" / name
+        root = released if name == "merged" else tmp_path / "data" / name
         edit(config, {**common, **changes, "data/own": str(root)})
         typed(page, train, *short, "default_hooks.checkpoint.interval=4")
         assert "maxDets=1000" in typed(page, test, *SHORT)
@@ -226,11 +258,11 @@ train_dataloader"""
             shutil.rmtree("configs/mine")
     audit = "python tools/data/audit.py configs/mine/own_data.py -o audit.html"
     assert "audit.html: 6 images" in typed(page, audit)
-    images = tiny_root / "test_release"
+    images = released / "test_release"
     predict = "python tools/predict.py work_dirs/own_data NEW_IMAGES -o predictions"
     typed(page, predict, "--score-thr", "0", NEW_IMAGES=images)
     counts = pd.read_csv("predictions/summary.csv")
-    assert len(counts) == 2 and "count_immune" in counts
+    assert len(counts) == 2 and "count_myeloid" in counts
 
 
 @pytest.mark.slow
