@@ -46,7 +46,8 @@ def main() -> None:
     checkpoint = Path(model.info["checkpoint"])
     run = model.info.get("run", checkpoint.resolve().parent.name)
     info = {"run": run, "checkpoint": checkpoint.name}
-    info |= {k: model.info[k] for k in ("data", "split", "score") if k in model.info}
+    shown = ("data", "split", "score", "score_thr")
+    info |= {k: model.info[k] for k in shown if k in model.info}
     model = replace(model, info=info)
     save_export(args.out, model)
     load_export(args.out)
@@ -55,7 +56,7 @@ def main() -> None:
     mpp = model.config.get("mpp")
     order = model.config["pipeline"][0].get("channel_order")
     print(f"  pixels of {mpp or 'unknown'} µm, training files stored {order or 'any'}")
-    for key in ("data", "split", "score"):
+    for key in shown:
         print(f"  {key}: {info.get(key, 'not known')}")
 
 

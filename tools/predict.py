@@ -60,8 +60,11 @@ def parse_args() -> argparse.Namespace:
     what = "what to write; default: %(default)s"
     usual = ["overlay", "geojson", "csv"]
     add("--save", nargs="+", choices=KINDS, default=usual, help=what)
-    what = "leave out cells below this score; default: %(default)s"
-    add("--score-thr", type=float, default=0.5, help=what)
+    what = (
+        "leave out cells below this score; default: that of the best F1 in the model's "
+        "validation, 0.5 where it had none"
+    )
+    add("--score-thr", type=float, help=what)
     what = "names in the files, in the model's order"
     add("--class-names", nargs="+", help=what)
     what = "neighbours are counted within this many pixels; default: %(default)s"
@@ -71,6 +74,8 @@ def parse_args() -> argparse.Namespace:
     _add_image_options(parser)
     _add_network_options(parser)
     args = parser.parse_args()
+    if args.score_thr is None:
+        args.score_thr = "auto"
     args.checkpoint = None
     if args.model.endswith(".py"):
         args.checkpoint = args.images.pop(0)
@@ -156,15 +161,15 @@ def main() -> None:
     if world > 1:
         failures = [failure for part in exchange(failures) for failure in part]
     if rank == 0:
-        report(folder, images, failures, rows)
+        report(folder, images, failures, rows, segmenter.score_thr)
     if failures:
         sys.exit(1)
 
 
 def settings_of(args: argparse.Namespace, segmenter: Segmenter) -> dict:
     """What the cells depend on beside the image."""
-    given = ("score_thr", "region", "tta", "amp", "channel_order", "max_value")
-    used = ("tile", "overlap", "tissue", "one_class")
+    given = ("region", "tta", "amp", "channel_order", "max_value")
+    used = ("score_thr", "tile", "overlap", "tissue", "one_class")
     return {
         "model": segmenter.info["digest"],
         **{name: getattr(args, name) for name in given},
@@ -177,10 +182,14 @@ def report(
     images: list[ImageInput],
     failures: list[str],
     rows: list[dict],
+    score_thr: float,
 ) -> None:
     """Say what is where, and what failed."""
     done = f"{len(images) - len(failures)} of {len(images)} images"
-    print(f"{done} are in {folder.root}, their counts in summary.csv")
+    print(
+        f"{done} are in {folder.root}, their counts in summary.csv; "
+        f"score threshold {score_thr:.2f}"
+    )
     if unknown := sum(row.get("mpp") is None for row in rows):
         print(
             f"The pixel size of {unknown} images is not known: they were predicted as "

@@ -96,7 +96,8 @@ def average_precision(
 
     Returns:
         ``mAP, mAP_50, mAP_75``, each also with ``_s, _m, _l`` (mAP only), with
-        ``@100``, and with ``_<class>``; in 0..1, -1 without ground truth.
+        ``@100``, and with ``_<class>``; in 0..1, -1 without ground truth. ``best_F1``
+        and ``best_F1_score``: see :func:`best_f1`.
     """
     # faster-coco-eval reports its progress by print and logging
     with contextlib.redirect_stdout(io.StringIO()), _no_garbage_collection():
@@ -131,7 +132,40 @@ def average_precision(
         scores[f"mAP_75_{name}"] = mean(precision[5, :, k, 0, index])
         for area, suffix in enumerate(_AREAS[1:], 1):
             scores[f"mAP{suffix}_{name}"] = mean(precision[:, :, k, area, index])
+    cells = np.bincount(
+        np.concatenate([r["gt_labels"] for r in results]), minlength=len(classes)
+    )
+    reached = evaluation.eval["scores"][0, :, :, 0, index]
+    scores["best_F1"], scores["best_F1_score"] = best_f1(
+        precision[0, :, :, 0, index], reached, cells
+    )
     return scores
+
+
+def best_f1(
+    precision: np.ndarray, reached: np.ndarray, cells: np.ndarray
+) -> tuple[float, float]:
+    """The largest F1 of all classes together, and the score threshold that gives it.
+
+    Args:
+        precision: (101, C), of each class at COCO's recalls 0, 0.01, ..., 1.
+        reached: (101, C), the score at which the recall is reached; 0 if it is not, -1
+            for a class without cells.
+        cells: (C,) numbers of cells.
+
+    Returns:
+        F1 and the threshold, both 0 without a true positive.
+    """
+    recall = np.linspace(0, 1, len(reached))
+    thresholds = np.unique(reached[reached > 0])[:, None, None]
+    # Of each threshold and class, the last recall that is reached at it.
+    last = (reached >= thresholds).sum(axis=1) - 1
+    hits = np.where(last >= 0, cells * recall[last], 0)
+    predicted = hits / np.where(hits > 0, precision[last, range(len(cells))], 1)
+    f1 = 2 * hits.sum(axis=1) / (predicted.sum(axis=1) + cells.sum())
+    if not f1.size or f1.max() == 0:
+        return 0.0, 0.0
+    return float(f1.max()), float(thresholds[f1.argmax()].item())
 
 
 @contextlib.contextmanager

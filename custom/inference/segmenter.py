@@ -22,6 +22,8 @@ from custom.io.slide import open_image
 from custom.structures import RoIMasks
 
 TILE_SIZE = 768
+# Score threshold of a model that had no validation.
+SCORE_THR = 0.5
 # Images up to this many pixels are read once; of larger ones the parts that are needed.
 _IN_MEMORY = 1 << 26
 # Pixel sizes whose logarithms differ by less are the same: no image is resampled for
@@ -46,7 +48,8 @@ class Network(Protocol):
         channel_order: How the files of the training images store colours, ``'rgb'`` or
             ``'bgr'`` (red and blue exchanged). The network itself sees true colours.
             None: as stored, whatever that is.
-        info: Where the model is from; ``digest`` changes with the weights and settings.
+        info: Where the model is from; ``digest`` changes with the weights and settings,
+            ``score_thr`` gave the best F1 in validation.
     """
 
     classes: tuple[str, ...]
@@ -95,6 +98,12 @@ class Scene:
         return len(self.grid.rows)
 
 
+def validated_score_thr(info: dict) -> float:
+    """The score threshold of a model's best F1 in validation, 0.5 if it names none."""
+    value = info.get("score_thr")
+    return value if isinstance(value, float) and 0 <= value <= 1 else SCORE_THR
+
+
 class Segmenter:
     """A trained model that segments the cells of images.
 
@@ -117,8 +126,10 @@ class Segmenter:
             :class:`Network`. A config is Python code and runs; of an exported file
             nothing runs.
         checkpoint: The weights for a config.
-        score_thr: Cells below this score are left out. None: what the model's own
-            thresholds leave, for instance to choose later by ``above``.
+        score_thr: Cells below this score are left out. ``'auto'``: the threshold that
+            gave the best F1 in the model's validation, 0.5 if it does not say. None:
+            what the model's own thresholds leave, for instance to choose later by
+            ``above``.
         tile: Side of a tile in pixels; a larger image is predicted tile by tile.
             Default: the model's, or 768.
         overlap: Pixels that tiles share; default: the model's, or a fourth of the tile.
@@ -153,7 +164,7 @@ class Segmenter:
         model: str | Path | Network,
         checkpoint: str | Path | None = None,
         *,
-        score_thr: float | None = 0.5,
+        score_thr: float | str | None = "auto",
         tile: int | None = None,
         overlap: int | None = None,
         batch_size: int = 1,
@@ -167,8 +178,9 @@ class Segmenter:
         amp: bool = False,
         tta: bool = False,
     ) -> None:
+        given = 0.5 if isinstance(score_thr, str) else score_thr or 0
         for name, value, valid, choices in (
-            ("score threshold", score_thr, 0 <= (score_thr or 0) <= 1, "0 to 1"),
+            ("score threshold", score_thr, 0 <= given <= 1, "0 to 1"),
             ("channel order", channel_order, channel_order in ("auto", "rgb", "bgr"),
              "auto, rgb or bgr"),
             ("largest value", max_value, max_value is None or 1 <= max_value <= 65_535,
@@ -183,9 +195,13 @@ class Segmenter:
             from custom.inference.trained_model import TrainedModel, read_model
 
             exported = read_model(model, checkpoint, options)
+            if isinstance(score_thr, str):
+                score_thr = validated_score_thr(exported.info)
             model = TrainedModel(
                 exported, device=device, amp=amp, score_thr=score_thr, tta=tta
             )
+        elif isinstance(score_thr, str):
+            score_thr = validated_score_thr(model.info)
         self._network, self.batch_size, self.score_thr = model, batch_size, score_thr
         self.max_value = max_value or model.max_value
         self.mpp, self.channel_order = model.mpp, channel_order

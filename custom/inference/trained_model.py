@@ -156,6 +156,12 @@ def _origin(config: dict, checkpoint: dict, path: Path) -> dict[str, Any]:
     if path.name.startswith("best_") and "best_score" in runtime:
         metric = re.sub(r"^best_|_(epoch|iter)_\d+$", "", path.stem)
         origin["score"] = f"{metric} {float(runtime['best_score']):.4f}"
+    history = ((checkpoint.get("message_hub") or {}).get("log_scalars") or {}).get(
+        "val/coco/segm_best_F1_score"
+    )
+    # Of the last validation before the checkpoint: a best one is saved after its own.
+    if history is not None and history.current() > 0:
+        origin["score_thr"] = float(history.current())
     return origin
 
 

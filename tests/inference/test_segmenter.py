@@ -55,6 +55,9 @@ def test_cells_are_found_whole_best_first_above_the_threshold(image, found):
     np.testing.assert_array_equal(found.labels > 0, image[:, :, 2] != 240)
     best = Segmenter(DrawnNetwork(), score_thr=0.613)(image)
     assert best.rles == found.above(0.613).rles and 0 < len(best) < len(found)
+    network = DrawnNetwork()
+    network.info["score_thr"] = 0.613  # the best of its validation
+    assert Segmenter(network)(image).rles == best.rles
 
 
 def test_tiles_give_what_the_whole_image_gives(image, found):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
 
 from custom.errors import InputError
 from custom.inference import Segmenter
@@ -41,6 +45,19 @@ def test_the_file_predicts_what_the_run_predicts(run_tool, run, image, tmp_path,
     np.testing.assert_array_equal(found.labels, expected.labels)
     assert found.class_names == expected.class_names
     assert found.palette == expected.palette
+
+
+def test_cells_are_those_above_the_best_threshold_of_the_validation(
+    run_tool, run, tmp_path
+):
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    path = copy / "best_x_iter_3.pth"
+    history = HistoryBuffer([0.3, 0.42], [1, 1])
+    scalars = {"log_scalars": {"val/coco/segm_best_F1_score": history}}
+    torch.save({**torch.load(path), "message_hub": scalars}, path)
+    run_tool(TOOL, copy, "-o", tmp_path / "model.pt")
+    for model, expected in ((run, 0.5), (copy, 0.42), (tmp_path / "model.pt", 0.42)):
+        assert Segmenter(model).score_thr == expected
 
 
 def test_the_file_holds_nothing_of_training_and_of_this_machine(

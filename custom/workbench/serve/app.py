@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from custom.errors import InputError
 from custom.inference.segmentation import Segmentation
-from custom.inference.segmenter import Segmenter
+from custom.inference.segmenter import Segmenter, validated_score_thr
 from custom.io.pixels import ArrayPixels
 from custom.workbench.report.images import jpeg, outline
 from custom.workbench.report.page import TEMPLATES
@@ -182,6 +182,7 @@ class _Handlers:
             {
                 "title": self.title,
                 "classes": [{"name": n, "colour": css(tuple(c))} for n, c in classes],
+                "score": validated_score_thr(self.segmenter.info),
                 "downloads": [
                     {"kind": k, "about": about} for k, about in KINDS.items()
                 ],

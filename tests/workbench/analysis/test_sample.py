@@ -111,6 +111,23 @@ def test_the_best_threshold_is_the_best_of_all(seed, ties):
         assert best == pytest.approx(f1[threshold][k])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_metric_names_the_threshold_of_the_best_f1_of_all_classes(seed):
+    """Within what COCO's 101 recalls resolve."""
+    results = scenes(seed, count=60)
+
+    def f1(threshold: float) -> float:
+        matches = [match_image(result, threshold) for result in results]
+        counts = sum(detection_counts(match, len(CLASSES)) for match in matches)
+        return float(precision_recall_f1(counts.sum(axis=0))[2])
+
+    rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
+    scores = average_precision(rows, CLASSES, "segm", 1000)
+    best = max(map(f1, np.linspace(0.01, 0.99, 99)))
+    assert scores["best_F1"] == pytest.approx(best, abs=0.02)
+    assert f1(scores["best_F1_score"]) == pytest.approx(best, abs=0.02)
+
+
 def strip(*cells: bool) -> tuple[np.ndarray, list]:
     """A row of cells, each found (with the score 0.9) or not."""
     gt = np.zeros((8, 10 * len(cells)), int)

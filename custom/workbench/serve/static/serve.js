@@ -28,7 +28,7 @@
   });
   const score = find("score");
   find("choice").reset();  // a browser may keep the state of the controls over a reload
-  score.value = 0.5;
+  score.value = model.score;
   score.addEventListener("input", () => show());
   find("contours").addEventListener("change", ({ target }) => find("image").classList.toggle("no-contours", !target.checked));
   // The pixel size that the file gives may be missing or wrong. What was typed stays
