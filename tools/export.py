@@ -6,9 +6,9 @@ Example::
     python tools/predict.py model.pt image.tif -o OUT
 
 The file holds the weights (EMA weights where the run has them), the classes with their
-colours, the network's settings with its thresholds, and the steps that make an image
-ready. It takes the run's best checkpoint, or else its last. Unlike a run folder, the
-config of which is Python code, the file runs nothing when it is opened.
+colours, the network's settings with its thresholds, and the test pipeline. It takes the
+run's best checkpoint, or else its last. Unlike a run folder, whose config is Python
+code, the file cannot run code (docs/predict.md).
 """
 
 from __future__ import annotations

@@ -7,18 +7,16 @@ Examples::
     python tools/predict.py CONFIG CHECKPOINT image.png -o OUT --score-thr 0 --save coco
     torchrun --nproc_per_node 4 tools/predict.py RUN slides -o OUT --launcher pytorch
 
-A folder means all images in it, a TIFF of several pages one image for each. An image
-larger than a tile is read and predicted tile by tile, so that memory follows the tile
-and the cells that were found; several processes share the tiles of one slide. Images
-of another known pixel size than the training's are brought to it, and results are in
-the image's own pixels. Beside the files of each image OUT/summary.csv counts the cells
-of all images.
+A folder means all images in it, a TIFF of several pages one image for each. Large
+images are predicted tile by tile; several processes share the tiles of one slide.
+Images whose pixel size is known and differs from the training's are resampled for the
+network; results are in the image's own pixels. OUT/summary.csv counts the cells of all
+images.
 
-The same command resumes a run that was stopped, a large image at its finished rows of
-tiles. With another --save, --mpp or --class-names it writes files anew without the
+Repeating the command resumes an interrupted run, a large image at its finished rows of
+tiles. With another --save, --mpp or --class-names it rewrites the files without the
 network, as long as the network would see the same pixels. An image that fails does not
-stop the others, is listed at the end, and makes the exit status 1. docs/predict.md says
-more.
+stop the others, is listed at the end, and makes the exit status 1. See docs/predict.md.
 """
 
 from __future__ import annotations
@@ -61,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     usual = ["overlay", "geojson", "csv"]
     add("--save", nargs="+", choices=KINDS, default=usual, help=what)
     what = (
-        "leave out cells below this score; default: that of the best F1 in the model's "
+        "drop cells below this score; default: that of the best F1 in the model's "
         "validation, 0.5 where it had none"
     )
     add("--score-thr", type=float, help=what)
@@ -97,11 +95,11 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
     orders = ["auto", "rgb", "bgr"]
     add("--channel-order", choices=orders, default="auto", help=what)
     what = (
-        "of a 16-bit image that is white, 4095 of a 12-bit camera; default: the "
+        "value that is white in 16-bit images, 4095 for a 12-bit camera; default: the "
         "model's, or 65535"
     )
     add("--max-value", type=int, help=what)
-    what = "leave out tiles without tissue; default: of slides and pyramids"
+    what = "skip tiles without tissue; default: of slides and pyramids"
     add("--tissue", action=argparse.BooleanOptionalAction, help=what)
 
 
@@ -115,7 +113,7 @@ def _add_network_options(parser: argparse.ArgumentParser) -> None:
     add("--tta", action="store_true", help="test-time augmentation")
     add("--amp", action="store_true", help="half precision, on a GPU")
     add("--device", help="default: the GPU if there is one")
-    what = "keep a cell that is found in two classes in both; default: the better"
+    what = "keep a cell that is detected in two classes in both; default: the better"
     add("--several-classes", action="store_true", help=what)
     what = "settings that replace the config's: key=value, lists as key=[a,b]"
     add("--cfg-options", nargs="+", action=DictAction, help=what)

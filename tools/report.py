@@ -40,13 +40,13 @@ def parse_args() -> argparse.Namespace:
         "--images",
         type=int,
         default=40,
-        help="show at most so many images, the worst and the best (40)",
+        help="number of images to show, the worst and the best (40)",
     )
     parser.add_argument(
         "--score-thr",
         type=float,
         default=0.5,
-        help="score from which predictions count in all metrics but AP (0.5)",
+        help="score threshold of all metrics but AP (0.5)",
     )
     args = parser.parse_args()
     if args.out is None and len(args.runs) > 1:

@@ -56,13 +56,13 @@ def parse_args() -> argparse.Namespace:
         "--max-mib",
         type=float,
         default=default.upload_bytes / (1 << 20),
-        help="largest image file that is taken (%(default)g)",
+        help="largest file in MiB (%(default)g)",
     )
     parser.add_argument(
         "--max-megapixels",
         type=float,
         default=default.pixels / 1e6,
-        help="largest image that is taken (%(default)g)",
+        help="largest image in megapixels (%(default)g)",
     )
     return parser.parse_args()
 

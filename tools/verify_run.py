@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         "--tolerance",
         type=float,
         default=0.0,
-        help="how much metrics may differ; for another machine than the run's",
+        help="largest difference of a metric, for another machine than the run's",
     )
     parser.add_argument(
         "--data-root", type=Path, help="folder of the data; default: that of the run"

@@ -98,7 +98,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
         if not all(names) or not names or len(set(names)) < len(names):
             raise InputError(
                 "metainfo",
-                f"classes={classes!r} is not a list of different names",
+                f"classes={classes!r} is not a list of unique names",
                 "Write, for example, metainfo=dict(classes=('nucleus',))",
             )
         facts = super()._load_metainfo(metainfo)
@@ -164,7 +164,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
             raise InputError(
                 folder,
                 "it lacks image folders",
-                "Expected is <image>/image.tif with class1.tif ... beside it",
+                "Expected: <image>/image.tif with class1.tif ... beside it",
             )
         return files
 
@@ -289,7 +289,7 @@ def subfolders(folder: Path) -> list[Path]:
             folder,
             "the folder of the images does not exist",
             "Set data_root and data_prefix, or for configs/cell the environment "
-            "variable CELL_DATA_ROOT and for configs/nuclei NUCLEI_DATA_ROOT, to the "
+            "variable CELL_DATA_ROOT (2021 task: NUCLEI_DATA_ROOT), to the "
             "folder that holds it",
         )
     return sorted(path for path in folder.iterdir() if path.is_dir())

@@ -87,5 +87,5 @@ def _read_list(path: str) -> list[dict]:
     for key in ("file_name", "id"):
         twice = [v for v, n in Counter(row[key] for row in rows).items() if n > 1]
         if twice:
-            raise InputError(path, f"{key} {twice[0]!r} stands there twice", remedy)
+            raise InputError(path, f"{key} {twice[0]!r} occurs twice", remedy)
     return rows

@@ -49,7 +49,7 @@ class CocoCellDataset(CellDataset):
             raise InputError(
                 self.ann_file,
                 f"its {len(data['images'])} images have {len(rows)} different names",
-                "Every image needs an id and a name of its own",
+                "Give each image a unique id and name",
             )
         self._rows = rows
         return {
@@ -87,7 +87,7 @@ class CocoCellDataset(CellDataset):
                 files.image,
                 f"its size (H, W) is {entry['height'], entry['width']}, "
                 f"{self.ann_file} says {row.get('height'), row.get('width')}",
-                "Do image and annotation belong together?",
+                "Check that image and annotation belong together",
             )
         try:
             LoadLabelMasks().transform(dict(entry))

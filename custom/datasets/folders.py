@@ -48,7 +48,7 @@ class NucleiDataset(CellDataset):
             raise InputError(
                 folder,
                 "it lacks image folders",
-                "Expected is <image>/images/<image>.png with <image>/masks/*.png",
+                "Expected: <image>/images/<image>.png with <image>/masks/*.png",
             )
         return files
 
@@ -81,7 +81,7 @@ class LabelImageDataset(CellDataset):
             raise InputError(
                 folder,
                 f"{len(images)} images and {len(masks)} masks are in it",
-                "Expected is images/<image>.tif with masks/<image>.tif",
+                "Expected: images/<image>.tif with masks/<image>.tif",
             )
         alone = sorted(set(images) ^ set(masks))
         if alone:

@@ -243,7 +243,7 @@ class NonFiniteLossHook(Hook):
         ]
         files, parts = ("; ".join(column) for column in zip(*gathered, strict=True))
         print_log(
-            f"The loss is not finite: {parts}. The batch is left out ({self._skipped} "
+            f"The loss is not finite: {parts}. The batch is skipped ({self._skipped} "
             f"of at most {self.max_skips}): {files}",
             "current",
             logging.WARNING,

@@ -147,7 +147,7 @@ def _record_data(runner) -> None:
             raise InputError(
                 files[name],
                 "it has changed since the run began",
-                "Restore the old file, or begin a new run in another --work-dir",
+                "Restore the old file, or start a new run in another --work-dir",
             )
     record = {"seconds": round(seconds, 2), "sha256": {**known, **checksums}}
     write_json(record, path, indent=1)

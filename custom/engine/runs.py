@@ -60,7 +60,9 @@ def config_of_run(work_dir: str | Path) -> Path:
         config = scalars.with_name("config.py")
         if config.exists():
             return config
-    raise InputError(work_dir, "it holds no training run", "Name the work dir of a run")
+    raise InputError(
+        work_dir, "it is not the folder of a training run", "Name the work dir of a run"
+    )
 
 
 def read_config(path: str | Path) -> Config:

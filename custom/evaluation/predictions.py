@@ -218,7 +218,7 @@ def _locate(path: Path) -> Path:
         for name in (FILE_NAME, "test-results.json", "submission.zip"):
             if (path / name).is_file():
                 return path / name
-        raise InputError(path, f"there is no {FILE_NAME} or submission in it", _REMEDY)
+        raise InputError(path, f"it lacks a {FILE_NAME} or submission", _REMEDY)
     if not path.exists():
         raise InputError(path, "the file does not exist", _REMEDY)
     return path

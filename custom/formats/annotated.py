@@ -79,7 +79,7 @@ class Annotated:
                     self.source,
                     f"{len(self.classes)} instances or more, too many or too large "
                     f"for an image of {self.size[0]}x{self.size[1]} pixels",
-                    "Do image and annotation belong together?",
+                    "Check that image and annotation belong together",
                 )
             parts.append(masks)
         self.masks = BoxMasks.cat(parts)

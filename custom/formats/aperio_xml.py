@@ -219,7 +219,7 @@ def _read(
         raise InputError(
             path,
             f"none of its {len(regions)} regions covers a pixel of {image}",
-            "Do image and annotation belong together?",
+            "Check that image and annotation belong together",
         )
     if microns_per_pixel:
         annotated.facts["microns_per_pixel"] = microns_per_pixel

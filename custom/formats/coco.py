@@ -108,7 +108,7 @@ def read_coco(
             path,
             f"it says that {image} has the size (H, W) {tuple(size)}, not "
             f"{annotated.size}",
-            "Do image and annotation belong together?",
+            "Check that image and annotation belong together",
         )
 
     def instances() -> Iterator[tuple[str, BoxMasks]]:

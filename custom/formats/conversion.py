@@ -106,7 +106,7 @@ def convert(
     except BrokenProcessPool:
         raise InputError(
             source.root,
-            "a process that read it was ended from outside, perhaps for its memory",
+            "the system killed a process that read it, perhaps for lack of memory",
             "Start again with --jobs 1: finished images are kept",
         ) from None
     except OSError as error:

@@ -62,7 +62,7 @@ def find_layout(root: Path, names: Sequence[str] | None = None) -> Source:
     """
     folders = sorted(p for p in root.glob("[!.]*") if p.is_dir())
     if not folders:
-        raise InputError(root, "no image folder in it", "Expected is <image>/image.tif")
+        raise InputError(root, "no image folder in it", "Expected: <image>/image.tif")
     items, classes = [], set[str]()
     for number, folder in enumerate(folders, 1):
         labels = sorted(p for p in folder.iterdir() if p.suffix in TIFF_SUFFIXES)
@@ -242,7 +242,7 @@ def find_mask_folders(root: Path) -> Source:
         raise InputError(
             root,
             "no image folder in it",
-            "Expected is <image>/images/<image>.png with <image>/masks/*.png",
+            "Expected: <image>/images/<image>.png with <image>/masks/*.png",
         )
     items = []
     for number, folder in enumerate(folders, 1):

@@ -153,7 +153,7 @@ def read_mat(path: Path, image: Path) -> Annotated:
     annotated = Annotated(image, image_size(image), partial(read_image, image))
     variables = _load(path)
     if "inst_map" not in variables:
-        raise InputError(path, "it holds no inst_map", "Is it a file of instances?")
+        raise InputError(path, "it lacks inst_map", "Is it a file of instances?")
     labels = as_labels(path, variables["inst_map"])
     if "type_map" in variables:
         types = as_labels(path, variables["type_map"])

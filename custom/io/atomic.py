@@ -72,7 +72,7 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
             path,
             f"it cannot be written ({error.strerror}); what was there before is "
             "untouched",
-            "Free space, see to the permissions, or write to another folder",
+            "Free space, check the permissions, or write to another folder",
         ) from error
     finally:
         with suppress(NotADirectoryError):  # the folder is a file

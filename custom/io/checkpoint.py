@@ -91,7 +91,7 @@ def read_checkpoint(
 def _damaged(path: Path) -> InputError:
     return InputError(
         path,
-        "it is damaged, or no PyTorch file",
+        "it is damaged, or not a PyTorch file",
         "Take another checkpoint; --resume without a path finds the newest good one",
     )
 

@@ -280,6 +280,6 @@ def check_labels(path: str | Path, size: tuple[int, int]) -> int:
         raise InputError(
             path,
             f"{count} different ids, at most {MAX_INSTANCES} are possible",
-            "Is this an image instead of a label image?",
+            "Check that this is a label image, not an image",
         )
     return count

@@ -108,8 +108,8 @@ def _files(folder: str | Path) -> list[Path]:
     if not files:
         raise InputError(
             folder,
-            "there are no masks (*.png) in it",
-            "Expected is one bitmap per instance; take an image without any out of "
+            "it lacks masks (*.png)",
+            "Expected: one bitmap per instance; take an image without any out of "
             "the data set",
         )
     return files
@@ -142,7 +142,7 @@ def _read_bitmap(path: Path, size: tuple[int, int]) -> tuple[int, int, np.ndarra
     window = bitmap[y : y + height, x : x + width]
     mask = window > 0
     if not mask.any():
-        raise InputError(path, "it shows no instance", "Remove the file")
+        raise InputError(path, "it is empty", "Remove the file")
     if (window[mask] != window[mask][0]).any():
         raise InputError(
             path,

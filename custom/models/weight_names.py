@@ -125,7 +125,7 @@ def _new_name(name: str, names: tuple, library: str) -> str:
     raise InputError(
         name,
         f"{library}'s Mask R-CNN with R50 or R101 has no such weight",
-        f"Use a file of one of {library}'s models that docs/zoo.md names",
+        f"Use a file of one of {library}'s models that configs/reproductions names",
     )
 
 

@@ -131,7 +131,7 @@ def find_weights(source: str) -> str:
             raise InputError(
                 url,
                 f"the download does not match the hash in its name ({error})",
-                "Try again; if it stays so, the file has been exchanged: do not use it",
+                "Try again; if the mismatch persists, do not use the file",
             ) from None
         except (URLError, OSError) as error:
             raise InputError(

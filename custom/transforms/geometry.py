@@ -30,7 +30,7 @@ class RandomDihedral(BaseTransform):
     def __init__(self, elements: Sequence[str] = tuple(DIHEDRAL)) -> None:
         if not elements or (unknown := set(elements) - set(DIHEDRAL)):
             raise ValueError(
-                f"elements are some of {', '.join(DIHEDRAL)}, not "
+                f"elements must be some of {', '.join(DIHEDRAL)}, not "
                 f"{sorted(unknown) if elements else 'none at all'}"
             )
         self.elements = tuple(elements)

@@ -171,9 +171,9 @@ def test_class_files_can_be_renamed_and_merged(tiny_root):
     [
         ({"metainfo": {"classes": ("class1", "class2", "class3")}}, "not a class of"),
         ({"metainfo": {"classes": ("nucleus",)}}, "not a class of this data set"),
-        ({"metainfo": {"classes": "class1"}}, "not a list of different names"),
-        ({"metainfo": {"classes": ()}}, "not a list of different names"),
-        ({"metainfo": {"classes": ("a", "a")}}, "not a list of different names"),
+        ({"metainfo": {"classes": "class1"}}, "not a list of unique names"),
+        ({"metainfo": {"classes": ()}}, "not a list of unique names"),
+        ({"metainfo": {"classes": ("a", "a")}}, "not a list of unique names"),
         ({"class_of": {"class1": "nucleus"}}, "which is not a class"),
         ({"split": "nonsense"}, "no such split"),
         ({"subset": "nonsense"}, "'nonsense' is unknown"),

@@ -111,8 +111,11 @@ def lists(change) -> bytes:
         (lists(lambda r: r[1].update(id=True)), "entry 1 lacks a valid id"),
         (lists(lambda r: r[1].update(width=96.5)), "entry 1 lacks a valid width"),
         (lists(lambda r: (r[0].pop("id"), r[0].pop("width"))), "valid id, width"),
-        (lists(lambda r: r[1].update(id=1)), "id 1 stands there twice"),
-        (lists(lambda r: r[1].update(file_name="1.tif")), "file_name '1.tif' stands"),
+        (lists(lambda r: r[1].update(id=1)), "id 1 occurs twice"),
+        (
+            lists(lambda r: r[1].update(file_name="1.tif")),
+            "file_name '1.tif' occurs twice",
+        ),
     ],
 )
 def test_list_that_cannot_be_used(tiny_copy, content, reason):

@@ -346,8 +346,8 @@ def test_command_does_not_overwrite_and_writes_no_other_fold(
     ("name", "reason"),
     [
         ("shuffled", "no such split"),
-        ("kfold_0", "two folds are the fewest"),
-        ("kfold_1", "two folds are the fewest"),
+        ("kfold_0", "at least two folds are needed"),
+        ("kfold_1", "at least two folds are needed"),
         ("kfold_7", "too few for the split kfold_7-"),
         ("grouped_80-20", "carry no TCGA patient"),
     ],

@@ -66,7 +66,7 @@ def test_packed_once_and_again_after_a_change(folder, tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (np.zeros(SIZE, np.uint8), "shows no instance"),
+        (np.zeros(SIZE, np.uint8), "it is empty"),
         (np.zeros((40, 51), np.uint8), "one channel of the image's size"),
         (np.full((*SIZE, 3), 255, np.uint8), "one channel of the image's size"),
         (square(0, 0) + square(20, 20, value=7), "2 different values besides 0"),
@@ -85,5 +85,5 @@ def test_a_cut_file_and_an_empty_folder(folder, tmp_path):
     with pytest.raises(InputError, match=r"mask_0003\.png: not a readable image"):
         pack_mask_folder(folder, SIZE, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(InputError, match="no masks"):
+    with pytest.raises(InputError, match="lacks masks"):
         read_mask_folder(tmp_path / "nowhere", SIZE)

@@ -191,7 +191,8 @@ def test_an_unknown_name_is_refused_with_a_remedy():
         state = fill({**published, "rpn.head.new": (1,)})
         with pytest.raises(InputError, match="has no such weight") as error:
             rename_detector(state)
-        assert error.value.source == "rpn.head.new" and "zoo.md" in error.value.remedy
+        assert error.value.source == "rpn.head.new"
+        assert "reproductions" in error.value.remedy
 
 
 def write_pickle(path: Path, shapes: dict) -> None:

@@ -308,7 +308,10 @@ def test_broken_file(file, content):
         torch.save(content, file)
     error = refuse(config(file))
     assert error.source == str(file)
-    expected = ("it is damaged, or no PyTorch file", "it does not hold named weights")
+    expected = (
+        "it is damaged, or not a PyTorch file",
+        "it does not hold named weights",
+    )
     assert error.reason.startswith(expected)
 
 

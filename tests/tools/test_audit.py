@@ -67,7 +67,7 @@ def test_what_is_refused(run_tool, tiny_root, tmp_path):
     mine.write_text("mine")
     out = ("-o", tmp_path / "a.html")
     for args, reason in (
-        ((tmp_path / "nothing",), "no config and no folder"),
+        ((tmp_path / "nothing",), "neither a config nor a folder"),
         ((tmp_path, *out), "lacks image folders"),
         ((tiny_root / "train", "-o", mine), "is not a page of this tool"),
         ((tiny_root / "train", "--split", "new", *out), "no such split"),

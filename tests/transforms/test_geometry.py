@@ -58,5 +58,5 @@ def test_all_elements_are_equally_likely():
 
 @pytest.mark.parametrize("elements", [[], ["rot45"], ["rot90", "flip"]])
 def test_unknown_elements_are_refused(elements):
-    with pytest.raises(ValueError, match="elements are some of identity"):
+    with pytest.raises(ValueError, match="elements must be some of identity"):
         RandomDihedral(elements)

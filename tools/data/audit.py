@@ -5,8 +5,8 @@ Examples::
     python tools/data/audit.py configs/cell/maskrcnn_r50.py -o audit.html
     python tools/data/audit.py data/hw3/train --split grouped_80-20 --json audit.json
 
-The page is self-contained: image and cell sizes, classes, how well anchors fit,
-and suspected problems with images: near-duplicates, patients in both halves of the
+The page is self-contained: image and cell sizes, classes, and suspected problems with
+images: near-duplicates, patients in both halves of the
 split, stain outliers, red and blue exchanged, cells in pieces, and more.
 """
 
@@ -61,7 +61,9 @@ def open_source(path: Path, split: str | None) -> Source:
         max_dets = model.test_cfg.rcnn.max_per_img
         generator = model.rpn_head.anchor_generator
     else:
-        raise InputError(path, "no config and no folder", "Name a .py file or a folder")
+        raise InputError(
+            path, "neither a config nor a folder", "Name a .py file or a folder"
+        )
     init_default_scope("mmdet")
     sets = {}
     for name, dataset in cfgs.items():
@@ -108,7 +110,7 @@ def main() -> None:
     )
     parser.add_argument("source", type=Path, help="a config, or the folder train/")
     parser.add_argument("-o", "--out", type=Path, default=Path("audit.html"))
-    parser.add_argument("--json", type=Path, help="also list all findings here")
+    parser.add_argument("--json", type=Path, help="write all suspicions to this file")
     parser.add_argument("--split", help=f"a split file, or one of {NAMES}")
     parser.add_argument(
         "--patients", type=Path, help="CSV with the columns name,patient"

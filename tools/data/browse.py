@@ -1,4 +1,4 @@
-"""Draw training samples as the network gets them, after augmentation.
+"""Draw training samples after augmentation, as the network sees them.
 
 Example::
 

@@ -192,7 +192,7 @@ def main() -> None:
             args.input,
             f"{len(summary.failed)} of {len(source.items)} images cannot be used\n"
             f"{errors}\n",
-            "Repair them and run the same command again",
+            "Repair them and repeat the command",
         )
 
 

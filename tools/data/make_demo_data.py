@@ -28,7 +28,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train", type=int, default=48, help="training images")
     parser.add_argument("--test", type=int, default=6, help="test images")
     parser.add_argument("--size", type=int, default=256, help="side in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="decides every pixel")
+    parser.add_argument("--seed", type=int, default=0, help="random seed")
     return parser.parse_args(argv)
 
 

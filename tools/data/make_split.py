@@ -89,7 +89,9 @@ def main() -> None:
     elif folds:
         count = int(folds[1].split("_")[1])
         if count < 2:
-            raise InputError(args.split, "two folds are the fewest", "Ask for more")
+            raise InputError(
+                args.split, "at least two folds are needed", "Ask for more"
+            )
         names = [f"{folds[1]}-{i}{folds[2]}" for i in range(count)]
     else:
         names = [name]

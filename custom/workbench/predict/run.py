@@ -55,7 +55,7 @@ def exchange(mine: list) -> list[list]:
         raise InputError(
             "another process",
             "it has ended before its images were finished",
-            "The same command again predicts what is missing",
+            "Repeat the command to predict the remaining images",
         ) from None
     return gathered
 
