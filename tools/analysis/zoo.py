@@ -29,8 +29,8 @@ from custom.io.atomic import write_atomically
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 FOLDERS = {
-    "cell": "The baselines",
-    "cell/ablations": "Ablations, each against `configs/cell/maskrcnn_r50.py`",
+    "cell": "The baselines (`configs/cell/`)",
+    "cell/ablations": "Ablations of `configs/cell/maskrcnn_r50.py`",
     "cell/champion": "The champion ([champion.md](champion.md))",
     "demo": "Minutes on two CPU cores",
     "debug": "Does it run, can it learn?",
@@ -40,7 +40,7 @@ HEAD = """# Zoo
 
 `python tools/analysis/zoo.py` writes this page from the configs: do not edit it.
 Parameters are those that are trained, in millions; the course allows fewer than 200.
-Reported values are in the README of each reproduction.
+The README of each reproduction describes its configs.
 """
 
 
@@ -91,13 +91,13 @@ def write(configs: list[dict]) -> str:
     for folder in [*FOLDERS, *sorted(set(by_folder) - set(FOLDERS))]:
         name = f"[{Path(folder).name}](../configs/{folder}/README.md)"
         title = FOLDERS.get(folder, f"Reproduction: {name}")
+        # The README of a reproduction says what its configs are.
+        columns = ["config", *(["about"] * (folder in FOLDERS)), "parameters"]
+        rows = [[row[key] for key in columns] for row in by_folder[folder]]
+        parts.append(f"\n## {title}\n")
         parts += [
-            f"\n## {title}\n\n`configs/{folder}/`\n",
-            "| config | about | parameters |\n| --- | --- | --- |",
-        ]
-        parts += [
-            f"| {row['config']} | {row['about']} | {row['parameters']} |"
-            for row in by_folder[folder]
+            f"| {' | '.join(cells)} |"
+            for cells in [columns, ["---"] * len(columns), *rows]
         ]
     return "\n".join(parts) + "\n"
 
