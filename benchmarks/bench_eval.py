@@ -80,8 +80,8 @@ def stock(results: list[dict]) -> np.ndarray:
         truth = COCO()
         truth.dataset = coco_ground_truth(results, names)
         truth.createIndex()
-        found = truth.loadRes(coco_detections(results, "segm"))
-        evaluation = COCOeval(truth, found, "segm")
+        detections = truth.loadRes(coco_detections(results, "segm"))
+        evaluation = COCOeval(truth, detections, "segm")
         evaluation.params.maxDets = [1, 100, MAX_DETS]
         evaluation.evaluate()
         evaluation.accumulate()

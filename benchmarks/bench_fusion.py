@@ -86,9 +86,9 @@ def _group(own: np.ndarray, iou, scores: np.ndarray) -> list[list[int]]:
     leaders: list[int] = []
     groups: list[list[int]] = []
     for i in range(len(own)):
-        found = [iou(i, j) for j in leaders]
-        best = int(np.argmax(found)) if found else 0
-        if found and found[best] > IOU:
+        results = [iou(i, j) for j in leaders]
+        best = int(np.argmax(results)) if results else 0
+        if results and results[best] > IOU:
             groups[best].append(own[i])
         else:
             leaders.append(i)

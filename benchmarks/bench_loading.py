@@ -84,9 +84,9 @@ def outline(patch: tuple[int, int, np.ndarray]) -> list[list[float]]:
     contours, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y)
     )
-    found = [c.astype(float).ravel().tolist() for c in contours if len(c) > 2]
+    results = [c.astype(float).ravel().tolist() for c in contours if len(c) > 2]
     h, w = mask.shape
-    return found or [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    return results or [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
 def epoch(steps: list[dict]):

@@ -48,7 +48,7 @@ def cases(root) -> list[Case]:
         head = head_type(num_classes=1, class_agnostic=True, num_convs=0)
 
         def run(data):
-            found = head._predict_by_feat_single(
+            detections = head._predict_by_feat_single(
                 data["logits"],
                 data["boxes"].clone(),
                 torch.zeros(len(data["boxes"]), dtype=torch.long),
@@ -56,9 +56,9 @@ def cases(root) -> list[Case]:
                 data["cfg"],
                 rescale=True,
             )
-            if isinstance(found, torch.Tensor):
-                return encode_mask_results(found.numpy())
-            return found.to_rle()
+            if isinstance(detections, torch.Tensor):
+                return encode_mask_results(detections.numpy())
+            return detections.to_rle()
 
         return run
 

@@ -37,7 +37,7 @@ def as_polygons(masks: LabelMasks) -> PolygonMasks:
 
 def cases(root) -> list[Case]:
     """The two densest images."""
-    found = []
+    results = []
     for entry in sorted(entries(root), key=lambda e: -sum(e["counts"]))[:2]:
         masks = crop_1024(entry)
 
@@ -78,7 +78,7 @@ def cases(root) -> list[Case]:
             (stock, "MMDetection bitmaps"),
             (polygons, "MMDetection polygons"),
         ):
-            found.append(
+            results.append(
                 Case(
                     name,
                     make,
@@ -94,7 +94,7 @@ def cases(root) -> list[Case]:
                     },
                 )
             )
-    return found
+    return results
 
 
 if __name__ == "__main__":

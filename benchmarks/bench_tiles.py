@@ -117,9 +117,9 @@ class Timed:
     def __call__(self, tiles):
         """Predict tiles."""
         start = time.process_time()
-        found = list(self.network(tiles))
+        detections = list(self.network(tiles))
         self.seconds += time.process_time() - start
-        return found
+        return detections
 
 
 def stub(tiles: list[np.ndarray]):
@@ -185,20 +185,20 @@ def run(side: int, args: argparse.Namespace) -> dict:
                 timed.seconds,
                 steps["read"] - timed.seconds,
             )
-            found = segmenter.finish(scene, strips)
+            result = segmenter.finish(scene, strips)
             step("merge")
             for kind in KINDS:
-                write_files(kind, found, Path(folder, "out"))
+                write_files(kind, result, Path(folder, "out"))
                 step(kind)
     rest = sum(steps.values()) - steps["network"]
     return {
         "case": f"{side}x{side}",
         "cells": len(cells(side, args.pitch)),
-        "found": len(found),
-        "right": round(share_right(found.boxes, side, args.pitch), 4),
+        "found": len(result),
+        "right": round(share_right(result.boxes, side, args.pitch), 4),
         **{f"{name}_s": round(seconds, 2) for name, seconds in steps.items()},
         "ms_per_megapixel_but_network": round(rest / side**2 * 1e9, 1),
-        "ms_per_cell_but_network": round(rest / max(len(found), 1) * 1e3, 3),
+        "ms_per_cell_but_network": round(rest / max(len(result), 1) * 1e3, 3),
         "peak_mb": round(peak.mb, 1),
     }
 

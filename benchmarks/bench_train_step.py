@@ -24,7 +24,7 @@ from custom.workbench.study.study import Run, Study
 
 def configs(study: Study) -> dict[str, Config]:
     """The study's baseline without and with what makes its step cheaper."""
-    found = {}
+    results = {}
     for name in ("FP32", "fused AdamW", "fused AdamW, BF16"):
         cfg = study.config(Run("baseline", 0, 42))
         cfg.optim_wrapper.optimizer.lr = 1e-4  # it has no warm-up here
@@ -32,8 +32,8 @@ def configs(study: Study) -> dict[str, Config]:
             del cfg.optim_wrapper.optimizer["fused"]
         if "BF16" not in name:
             cfg.custom_hooks = [h for h in cfg.custom_hooks if h.type != "BF16Hook"]
-        found[name] = cfg
-    return found
+        results[name] = cfg
+    return results
 
 
 def main() -> None:

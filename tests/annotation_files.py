@@ -39,12 +39,12 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 def outlines() -> list[list[tuple[float, float]]]:
     """(x, y) outlines of the cells, as a hand draws them; pixel centres are whole."""
-    found = []
+    rings = []
     for number in (1, 2, 700):
         padded = np.pad(number == LABELS, 1).astype(float)
         contour = max(find_contours(padded, 0.5), key=len) - 1
-        found.append([(float(x), float(y)) for y, x in contour])
-    return found
+        rings.append([(float(x), float(y)) for y, x in contour])
+    return rings
 
 
 def image_scope(layers: dict[str, list], head: str = "") -> str:

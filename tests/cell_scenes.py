@@ -1,4 +1,4 @@
-"""Drawn images with cells and imperfect predictions of them, for tests of figures."""
+"""Drawn images with cells and imperfect predictions of them, for tests of metrics."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def random_result(
     ids = np.unique(gt[gt > 0])
     gt, count = np.where(gt, np.searchsorted(ids, gt) + 1, 0), len(ids)
     labels = rng.integers(0, len(CLASSES), count).tolist()
-    found = []
+    predictions = []
     for i in range(count):
         mask, kind = gt == i + 1, rng.integers(8)
         if kind == 0:
@@ -73,27 +73,27 @@ def random_result(
             mask = np.roll(mask, rng.integers(-4, 5, 2), (0, 1))
         elif kind == 2:
             half = xx < xx[mask].mean()
-            found.append((mask & half, labels[i], rng.random()))
+            predictions.append((mask & half, labels[i], rng.random()))
             mask = mask & ~half
         elif kind == 3:
             mask = mask | (gt == rng.integers(1, count + 1))
         elif kind == 4:
-            found.append((mask, int(rng.integers(len(CLASSES))), rng.random()))
+            predictions.append((mask, int(rng.integers(len(CLASSES))), rng.random()))
         label = labels[i] if rng.random() < 0.8 else int(rng.integers(len(CLASSES)))
-        found.append((mask, label, rng.random()))
-    found += [
+        predictions.append((mask, label, rng.random()))
+    predictions += [
         (disc(), int(rng.integers(len(CLASSES))), rng.random())
         for _ in range(rng.integers(0, 4))
     ]
-    found = [(m, label, s) for m, label, s in found if m.any()]
-    found = [found[i] for i in rng.permutation(len(found))]
+    predictions = [(m, label, s) for m, label, s in predictions if m.any()]
+    predictions = [predictions[i] for i in rng.permutation(len(predictions))]
     region = None
     if ignored:
         region = np.where(gt == 0, disc() + 2 * disc(), 0)
-    return make_result(gt, labels, found, region, name)
+    return make_result(gt, labels, predictions, region, name)
 
 
 def bitmaps(result: ImageResult) -> tuple[np.ndarray, np.ndarray]:
     """(G, H, W) and (P, H, W) bool."""
-    found = [coco_mask.decode(rle) for rle in result.rles]
-    return result.gt.to_ndarray() > 0, np.array(found, bool).reshape(-1, *result.size)
+    masks = [coco_mask.decode(rle) for rle in result.rles]
+    return result.gt.to_ndarray() > 0, np.array(masks, bool).reshape(-1, *result.size)

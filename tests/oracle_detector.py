@@ -30,21 +30,21 @@ class OracleHead:
         return LabelMasks.from_label_images([labels])
 
     def predict_bbox(self, images, metas, proposals, rcnn_test_cfg, rescale=False):
-        found = []
+        detections = []
         for image, meta in zip(images, metas, strict=True):
             height, width = meta["img_shape"]
             masks, (ids,) = self._masks(image[:, :height, :width])
-            found.append(
+            detections.append(
                 InstanceData(
                     bboxes=torch.from_numpy(masks.boxes()),
                     scores=torch.from_numpy(SCORES[ids]).float(),
                     labels=torch.from_numpy(ids % 3),
                 )
             )
-        return found
+        return detections
 
-    def predict_mask(self, images, metas, found, rescale=False):
-        for image, meta, pred in zip(images, metas, found, strict=True):
+    def predict_mask(self, images, metas, result, rescale=False):
+        for image, meta, pred in zip(images, metas, result, strict=True):
             if not len(pred):
                 pred.masks = torch.zeros(0, 1, 1)  # as the stock heads do
                 continue
@@ -57,12 +57,12 @@ class OracleHead:
             if rescale:
                 pred.bboxes = pred.bboxes / scale
             pred.masks = RoIMasks(probs, pred.bboxes, meta["ori_shape"][:2], 0.5)
-        return found
+        return result
 
     def predict(self, images, proposals, samples, rescale=True):
         metas = [sample.metainfo for sample in samples]
-        found = self.predict_bbox(images, metas, proposals, None)
-        return self.predict_mask(images, metas, found, rescale)
+        detections = self.predict_bbox(images, metas, proposals, None)
+        return self.predict_mask(images, metas, detections, rescale)
 
 
 class OracleDetector(TiledDetector):

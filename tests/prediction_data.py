@@ -39,7 +39,7 @@ def make_scene(
     Boxes and scores are float32 values, as a network gives them.
     """
     rng = np.random.default_rng(seed)
-    found, truth = [], []
+    result, truth = [], []
     for i in range(images):
         gt_boxes = discs(rng, int(rng.integers(0, cells + 1)))
         gt_labels = rng.integers(0, len(CLASSES), len(gt_boxes))
@@ -52,7 +52,7 @@ def make_scene(
         labels = np.concatenate([labels, rng.integers(0, 3, extra)])
         scores = rng.random(len(boxes))
         name = f"image{i}"
-        found.append(
+        result.append(
             ImagePredictions(
                 10 + i,
                 name,
@@ -66,4 +66,4 @@ def make_scene(
         truth.append(
             {"name": name, "gt_labels": gt_labels, "gt_rles": draw_discs(gt_boxes)}
         )
-    return Predictions(CLASSES, found, {"subset": "val"}), truth
+    return Predictions(CLASSES, result, {"subset": "val"}), truth

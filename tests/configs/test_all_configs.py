@@ -167,10 +167,6 @@ def test_no_copied_block():
             blocks[block] = path
 
 
-def test_own_data_is_one_short_file():
-    assert len((CONFIGS / "_template_/own_data.py").read_text().splitlines()) <= 25
-
-
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_config_says_what_it_is_and_gives_a_sample(path, load, models_built):
     assert (CONFIGS / path).read_text().startswith("# ")

@@ -89,15 +89,15 @@ def test_no_two_draws_of_a_run_have_one_seed(size, world_size, batch_size, epoch
 @settings(max_examples=50, deadline=None)
 @given(size=st.integers(1, 40), rank=st.integers(0, 2), epoch=st.integers(0, 3))
 def test_order_is_the_stock_samplers(size, rank, epoch):
-    found, expected = (
+    result, expected = (
         of_rank(kind, rank, 3, size) for kind in (DrawSampler, DefaultSampler)
     )
-    found.set_epoch(epoch), expected.set_epoch(epoch)
-    assert list(found) == list(expected) and len(found) == len(expected)
-    found, expected = (
+    result.set_epoch(epoch), expected.set_epoch(epoch)
+    assert list(result) == list(expected) and len(result) == len(expected)
+    result, expected = (
         of_rank(kind, rank, 3, size) for kind in (InfiniteDrawSampler, InfiniteSampler)
     )
-    first = [list(itertools.islice(s, 50)) for s in (found, expected)]
+    first = [list(itertools.islice(s, 50)) for s in (result, expected)]
     assert first[0] == first[1]
 
 

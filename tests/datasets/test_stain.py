@@ -68,9 +68,9 @@ def regions() -> tuple[list[np.ndarray], list[int]]:
 
 def test_clusters_are_the_slides_that_were_drawn(regions):
     images, slides = regions
-    found = cluster_names([patch_features(image) for image in images])
-    assert adjusted_rand(found, slides) == 1
-    assert found[0] == "stain01" and len(set(found)) == 6
+    clusters = cluster_names([patch_features(image) for image in images])
+    assert adjusted_rand(clusters, slides) == 1
+    assert clusters[0] == "stain01" and len(set(clusters)) == 6
 
 
 @many
@@ -82,13 +82,13 @@ def test_silhouette_equals_its_definition(seed, count, groups):
     distances = squareform(pdist(points))
     values = []
     for i, label in enumerate(labels):
-        own = np.flatnonzero(labels == label)
-        if len(own) == 1:
+        members = np.flatnonzero(labels == label)
+        if len(members) == 1:
             values.append(0.0)
             continue
-        a = distances[i, own].sum() / (len(own) - 1)
-        others = set(labels.tolist()) - {label}
-        b = min(distances[i, labels == other].mean() for other in others)
+        a = distances[i, members].sum() / (len(members) - 1)
+        other_labels = set(labels.tolist()) - {label}
+        b = min(distances[i, labels == other].mean() for other in other_labels)
         values.append((b - a) / max(a, b))
     assert silhouette(distances, labels) == pytest.approx(np.mean(values))
 
@@ -97,9 +97,9 @@ def test_silhouette_equals_its_definition(seed, count, groups):
 def test_images_of_any_size_have_finite_features(shape):
     rng = np.random.default_rng(1)
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    found = patch_features(image)
-    assert found.shape[1] == 18 and 1 <= len(found) <= 16
-    assert np.isfinite(found).all()
+    features = patch_features(image)
+    assert features.shape[1] == 18 and 1 <= len(features) <= 16
+    assert np.isfinite(features).all()
     assert np.isfinite(patch_features(np.full_like(image, 255))).all()
 
 
@@ -142,9 +142,9 @@ def real_clusters(hw3) -> dict[str, str]:
 
 def test_regions_of_one_patient_fall_together(real_clusters):
     patients = [name[:12] for name in real_clusters]
-    found = list(real_clusters.values())
-    assert 9 <= len(set(found)) <= 13  # nine patients
-    assert adjusted_rand(found, patients) > 0.45
+    clusters = list(real_clusters.values())
+    assert 9 <= len(set(clusters)) <= 13  # nine patients
+    assert adjusted_rand(clusters, patients) > 0.45
     rng = np.random.default_rng(0)
-    chance = [adjusted_rand(rng.permutation(found), patients) for _ in range(200)]
+    chance = [adjusted_rand(rng.permutation(clusters), patients) for _ in range(200)]
     assert max(chance) < 0.2

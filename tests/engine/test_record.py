@@ -95,13 +95,13 @@ def test_every_file_of_the_split_has_its_checksum(tiny_copy, tmp_path, wrapper):
         return dataset
 
     train(tiny_copy, tmp_path / "run", wrap)
-    found = load(tmp_path / "run" / "data.json")["sha256"]
+    result = load(tmp_path / "run" / "data.json")["sha256"]
     # Folders: the names do not tell where the files are.
     wanted = {
         f"{path.parent.name}/{path.stem}": sha256(path)
         for path in (tiny_copy / "train").glob("*/*.tif")
     }
-    assert found == wanted and len(found) > 6
+    assert result == wanted and len(result) > 6
 
 
 def test_surroundings_are_on_record(tiny_root, tmp_path, repo):

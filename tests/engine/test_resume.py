@@ -128,8 +128,8 @@ def test_the_comparison_sees_random_states(whole_runs, tmp_path, monkeypatch):
         runner(tmp_path, hooks=(Breaker("train", 7),)).train()
     monkeypatch.setattr(resume, "_restore_random_states", lambda *_: None)
     runner(tmp_path, resume=True).train()
-    found = differences(whole_runs[False] / "iter_12.pth", tmp_path / "iter_12.pth")
-    assert any("state_dict/last.weight" in place for place in found)
+    changes = differences(whole_runs[False] / "iter_12.pth", tmp_path / "iter_12.pth")
+    assert any("state_dict/last.weight" in place for place in changes)
 
 
 @pytest.mark.parametrize("epochs", [False, True], ids=["steps", "epochs"])

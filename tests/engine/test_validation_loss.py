@@ -65,11 +65,11 @@ def validate(model, batches, size: int | None = None) -> dict[str, float]:
 def test_targets_are_those_of_the_training_pipeline(batches):
     for train, val in zip(batches["train"], batches["val"], strict=True):
         (wanted,), (given,) = train["data_samples"], val["data_samples"]
-        (found,) = in_network_frame([given])
-        assert found.img_shape == wanted.img_shape
+        (result,) = in_network_frame([given])
+        assert result.img_shape == wanted.img_shape
         for a, b in (
-            (found.gt_instances, wanted.gt_instances),
-            (found.ignored_instances, wanted.ignored_instances),
+            (result.gt_instances, wanted.gt_instances),
+            (result.ignored_instances, wanted.ignored_instances),
         ):
             np.testing.assert_array_equal(a.masks.planes, b.masks.planes)
             np.testing.assert_array_equal(a.masks.ids, b.masks.ids)
@@ -119,9 +119,9 @@ def validate_share(rank: int, folder: str, model, batches) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
-    own = [*batches, batches[0]][rank : len(batches) + 1 : 2]
+    share = [*batches, batches[0]][rank : len(batches) + 1 : 2]
     Path(folder, f"{rank}.json").write_text(
-        json.dumps(validate(model, own, size=len(batches)))
+        json.dumps(validate(model, share, size=len(batches)))
     )
     torch.distributed.destroy_process_group()
 
@@ -130,12 +130,12 @@ def test_two_processes_find_what_one_finds_to_the_bit(
     model, batches, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)  # MMEngine collects results in .dist_test
-    odd = batches["val"][:3]
+    samples = batches["val"][:3]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    expected = validate(model, odd)
+    expected = validate(model, samples)
     torch.set_num_threads(threads)
-    arguments = (str(tmp_path), model, odd)
+    arguments = (str(tmp_path), model, samples)
     start_processes(validate_share, arguments, nprocs=2, start_method="fork")
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected

@@ -72,8 +72,8 @@ def draw(tmp_path):
 
 def test_ground_truth_and_predictions_lie_side_by_side(draw):
     truth = InstanceData(masks=box_masks("label"), labels=torch.tensor([0, 1]))
-    found = predictions(box_masks("roi"), 2)
-    drawn = draw(draw_gt=True, gt_instances=truth, pred_instances=found)
+    result = predictions(box_masks("roi"), 2)
+    drawn = draw(draw_gt=True, gt_instances=truth, pred_instances=result)
     assert drawn.shape == (20, 60, 3)
     assert drawn[16, 20].tolist() == [0, 255, 0]
     assert drawn[4, 35].tolist() == [255, 0, 0]

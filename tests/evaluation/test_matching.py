@@ -22,8 +22,8 @@ def coco_matches(result) -> tuple[np.ndarray, np.ndarray]:
         truth.dataset = coco_ground_truth([row], CLASSES)
         truth.createIndex()
         detections = coco_detections([row], "segm")
-        found = truth.loadRes(detections)
-        evaluation = COCOeval(truth, found, "segm")
+        results = truth.loadRes(detections)
+        evaluation = COCOeval(truth, results, "segm")
         evaluation.params.maxDets = [1000]
         evaluation.evaluate()
     match, ignored = np.full(len(detections), -1), np.zeros(len(detections), bool)
@@ -46,10 +46,10 @@ def test_matches_are_those_of_cocoeval(seed, ignored, ties):
         result.scores = result.scores.round(1)
     if not len(result.scores):
         return
-    found = match_image(result, 0.5)
+    matches = match_image(result, 0.5)
     match, ignore = coco_matches(result)
-    np.testing.assert_array_equal(found.match, match)
-    np.testing.assert_array_equal(found.ignored, ignore)
+    np.testing.assert_array_equal(matches.match, match)
+    np.testing.assert_array_equal(matches.ignored, ignore)
 
 
 @pytest.mark.parametrize(("width", "ignored"), [(5, True), (4, False)])
@@ -58,10 +58,10 @@ def test_half_of_the_pixels_in_ignored_regions_is_enough(width, ignored):
     regions, mask = np.zeros((10, 10), int), np.zeros((10, 10), bool)
     mask[4], regions[4, :3], regions[4, 3:width] = True, 1, 2
     result = make_result(np.zeros((10, 10)), [], [(mask, 0, 0.9)], regions)
-    found = match_image(result, 0.5)
-    assert found.ignored.tolist() == [ignored]
-    assert found.used.tolist() == [not ignored]
-    assert len(found.segments) == (not ignored)
+    matches = match_image(result, 0.5)
+    assert matches.ignored.tolist() == [ignored]
+    assert matches.used.tolist() == [not ignored]
+    assert len(matches.segments) == (not ignored)
 
 
 def test_of_two_cells_with_the_same_iou_the_last_is_matched_as_in_cocoeval():

@@ -12,14 +12,14 @@ from tests.cell_scenes import CLASSES, bitmaps, random_result
 from tests.dense_masks import seeds
 
 
-def counts_of(found, n_classes: int) -> np.ndarray:
-    labels = found.result.labels[found.segment_of]
-    return pq_counts(found.segment_table, found.result.gt_labels, labels, n_classes)
+def counts_of(result, n_classes: int) -> np.ndarray:
+    labels = result.result.labels[result.segment_of]
+    return pq_counts(result.segment_table, result.result.gt_labels, labels, n_classes)
 
 
-def segments_of(found) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    gt, _ = bitmaps(found.result)
-    return list(gt), [found.segments.planes[0] == i for i in found.segments.ids]
+def segments_of(result) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    gt, _ = bitmaps(result.result)
+    return list(gt), [result.segments.planes[0] == i for i in result.segments.ids]
 
 
 def naive_pq(gt, segments, gt_labels, labels) -> list[tuple]:
@@ -27,11 +27,11 @@ def naive_pq(gt, segments, gt_labels, labels) -> list[tuple]:
     rows = []
     for k in range(len(CLASSES)):
         cells = [m for m, label in zip(gt, gt_labels, strict=True) if label == k]
-        found = [m for m, label in zip(segments, labels, strict=True) if label == k]
-        ious = [(a & b).sum() / (a | b).sum() for a in cells for b in found]
+        results = [m for m, label in zip(segments, labels, strict=True) if label == k]
+        ious = [(a & b).sum() / (a | b).sum() for a in cells for b in results]
         true = [iou for iou in ious if iou > 0.5]
         rows.append(
-            (len(true), len(found) - len(true), len(cells) - len(true), sum(true))
+            (len(true), len(results) - len(true), len(cells) - len(true), sum(true))
         )
     return rows
 
@@ -73,20 +73,20 @@ def naive_aji_plus(gt, segments) -> float:
 
 @given(seeds)
 @settings(deadline=None, max_examples=60)
-def test_figures_equal_naive_ones(seed):
-    found = match_image(random_result(np.random.default_rng(seed)), 0.3)
-    gt, segments = segments_of(found)
-    labels = found.result.labels[found.segment_of]
+def test_metrics_equal_naive_ones(seed):
+    matches = match_image(random_result(np.random.default_rng(seed)), 0.3)
+    gt, segments = segments_of(matches)
+    labels = matches.result.labels[matches.segment_of]
     np.testing.assert_allclose(
-        counts_of(found, len(CLASSES)),
-        naive_pq(gt, segments, found.result.gt_labels, labels),
+        counts_of(matches, len(CLASSES)),
+        naive_pq(gt, segments, matches.result.gt_labels, labels),
     )
-    np.testing.assert_allclose(aji(found.segment_table), naive_aji(gt, segments))
-    truth = np.any(gt, axis=0) if gt else np.zeros(found.result.size, bool)
-    made = np.any(segments, axis=0) if segments else np.zeros_like(truth)
-    total = truth.sum() + made.sum()
-    expected = 2 * (truth & made).sum() / total if total else math.nan
-    np.testing.assert_allclose(dice(found), expected)
+    np.testing.assert_allclose(aji(matches.segment_table), naive_aji(gt, segments))
+    truth = np.any(gt, axis=0) if gt else np.zeros(matches.result.size, bool)
+    covered = np.any(segments, axis=0) if segments else np.zeros_like(truth)
+    total = truth.sum() + covered.sum()
+    expected = 2 * (truth & covered).sum() / total if total else math.nan
+    np.testing.assert_allclose(dice(matches), expected)
 
 
 @given(seeds)

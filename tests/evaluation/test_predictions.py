@@ -70,9 +70,9 @@ def test_submission_as_list_zip_or_folder_is_read(tmp_path):
         for i in predictions.images
     ]
     for source in (path, tmp_path / "test-results.json", tmp_path):
-        found = read_predictions(source, listed)
-        assert found.classes == () and found.info == {}
-        for one, two in zip(found.images, predictions.images, strict=True):
+        result = read_predictions(source, listed)
+        assert result.classes == () and result.info == {}
+        for one, two in zip(result.images, predictions.images, strict=True):
             assert (one.name, one.size, one.rles) == (two.name, two.size, two.rles)
             np.testing.assert_array_equal(one.labels, two.labels)
             np.testing.assert_allclose(one.boxes, two.boxes, atol=0.011)

@@ -55,8 +55,10 @@ def read(tmp_path):
 
 
 def test_detections_and_nuclei_are_taken_and_the_rest_is_counted(read):
-    found = read(ROI, DETECTION, CELL, BARE_CELL, TILE, CORE, IGNORED, DRAWN, OTHERS)
-    instances = zip(found.classes, found.masks.areas.tolist(), strict=True)
+    annotated = read(
+        ROI, DETECTION, CELL, BARE_CELL, TILE, CORE, IGNORED, DRAWN, OTHERS
+    )
+    instances = zip(annotated.classes, annotated.masks.areas.tolist(), strict=True)
     # The nucleus of 2x2 pixels, not the cell of 6x6; no region of 24x24.
     assert list(instances) == [
         ("Tumor", 9),
@@ -65,7 +67,7 @@ def test_detections_and_nuclei_are_taken_and_the_rest_is_counted(read):
         ("ignore", 25),
         ("nucleus", 4),
     ]
-    assert found.dropped == {
+    assert annotated.dropped == {
         "an annotation (--annotations takes it)": 2,
         "an object of type tile": 1,
         "an object of type tma_core": 1,
@@ -73,14 +75,14 @@ def test_detections_and_nuclei_are_taken_and_the_rest_is_counted(read):
 
 
 def test_annotations_are_taken_on_request(read):
-    found = read(DETECTION, DRAWN, TILE, annotations=True)
-    assert Counter(found.classes) == {"Tumor": 1, "Immune cells": 1}
-    assert sum(found.dropped.values()) == 1
+    annotated = read(DETECTION, DRAWN, TILE, annotations=True)
+    assert Counter(annotated.classes) == {"Tumor": 1, "Immune cells": 1}
+    assert sum(annotated.dropped.values()) == 1
     with pytest.raises(InputError, match=r"1 an annotation .* use --annotations"):
         read(DRAWN)
 
 
 def test_types_of_older_versions_of_qupath(read):
-    found = read(OLD, OLD_ROI, OLD_TILE)
-    assert found.masks.areas.tolist() == [1]
-    assert sum(found.dropped.values()) == 2
+    annotated = read(OLD, OLD_ROI, OLD_TILE)
+    assert annotated.masks.areas.tolist() == [1]
+    assert sum(annotated.dropped.values()) == 2

@@ -68,7 +68,7 @@ def test_box_iou_of_pairs_is_that_of_pycocotools(seed, count):
 @given(seed=seeds, count=st.integers(0, 40))
 def test_mask_iou_of_pairs_is_that_of_pycocotools(seed, count):
     rles = encode(draw_masks(draw(seed, count)["boxes"]))
-    found = mask_ious(rles).toarray()
+    ious = mask_ious(rles).toarray()
     expected = np.zeros((count, count))
     if count:
         expected = coco_mask.iou(rles, rles, [0] * count)
@@ -76,7 +76,7 @@ def test_mask_iou_of_pairs_is_that_of_pycocotools(seed, count):
     empty = np.array([coco_mask.area(rle) == 0 for rle in rles], bool)
     expected[empty], expected[:, empty] = 0, 0
     np.fill_diagonal(expected, 0)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(ious, expected, atol=1e-12)
 
 
 @many
@@ -116,11 +116,13 @@ def wbf_as_published(boxes, scores, labels, iou_thr, num_members):
             clusters[best].append(i)
             weights = scores[clusters[best], None]
             fused[best] = (boxes[clusters[best]] * weights).sum(0) / weights.sum()
-    found = []
+    results = []
     for cluster, box in zip(clusters, fused, strict=True):
         share = min(len(cluster), num_members) / num_members
-        found.append((scores[cluster].mean() * share, labels[cluster[0]], box, cluster))
-    return sorted(found, key=lambda item: -item[0])
+        results.append(
+            (scores[cluster].mean() * share, labels[cluster[0]], box, cluster)
+        )
+    return sorted(results, key=lambda item: -item[0])
 
 
 @many
@@ -132,7 +134,7 @@ def test_weighted_box_fusion_follows_the_paper(seed, count, iou_thr):
     assert count == sum(map(len, fused.groups))
     np.testing.assert_allclose(fused.scores, [e[0] for e in expected], atol=1e-12)
     # Groups of equal score may come in either order.
-    found = {
+    results = {
         frozenset(group): (score, label, *box)
         for group, score, label, box in zip(
             map(np.ndarray.tolist, fused.groups),
@@ -142,9 +144,9 @@ def test_weighted_box_fusion_follows_the_paper(seed, count, iou_thr):
             strict=True,
         )
     }
-    assert set(found) == {frozenset(e[3]) for e in expected}
+    assert set(results) == {frozenset(e[3]) for e in expected}
     for score, label, box, cluster in expected:
-        np.testing.assert_allclose(found[frozenset(cluster)], (score, label, *box))
+        np.testing.assert_allclose(results[frozenset(cluster)], (score, label, *box))
 
 
 @many
@@ -197,8 +199,8 @@ def test_vote_is_that_of_the_pixels(seed, count, flat):
     # Eighths: sums are exact in floating point, so that halves are halves.
     scores = np.full(count, 0.5) if flat else rng.integers(0, 8, count) / 8
     groups = np.array_split(rng.permutation(count), rng.integers(1, count + 1))
-    found = vote_masks(encode(masks), scores, groups)
-    for rle, group in zip(found, groups, strict=True):
+    voted = vote_masks(encode(masks), scores, groups)
+    for rle, group in zip(voted, groups, strict=True):
         weights = scores[group] if scores[group].any() else np.ones(len(group))
         votes = (masks[group] * weights[:, None, None]).sum(axis=0)
         expected = votes >= weights.sum() / 2

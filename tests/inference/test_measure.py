@@ -100,8 +100,8 @@ def test_micrometres_are_pixels_times_the_size_of_one():
         (np.hypot(*np.mgrid[:60, :120] - np.reshape(c, (2, 1, 1))) <= 7)
         for c in centers
     ]
-    found = segmentation(image, masks, [0, 1, 1], mpp=0.5, origin=(1000, 2000))
-    frame = found.to_frame(radius=25, radius_um=25)
+    cells = segmentation(image, masks, [0, 1, 1], mpp=0.5, origin=(1000, 2000))
+    frame = cells.to_frame(radius=25, radius_um=25)
     assert frame["class"].tolist() == ["round", "square one", "square one"]
     np.testing.assert_allclose(frame.area_um2, frame.area / 4)
     np.testing.assert_allclose(frame.perimeter_um, frame.perimeter / 2)
@@ -109,7 +109,7 @@ def test_micrometres_are_pixels_times_the_size_of_one():
     np.testing.assert_allclose(frame.y_um, np.full(3, 2020.5 / 2))
     assert frame.neighbours.tolist() == [1, 1, 0]  # 25 pixels
     assert frame.neighbours_um.tolist() == [1, 2, 1]  # 50 pixels
-    summary = found.summary()
+    summary = cells.summary()
     assert summary["area_mm2"] == pytest.approx(60 * 120 * 0.25e-6)
     assert summary["count_square one"] == 2 and summary["cells"] == 3
     assert summary["per_mm2_round"] == pytest.approx(1 / summary["area_mm2"])
@@ -117,19 +117,19 @@ def test_micrometres_are_pixels_times_the_size_of_one():
 
 def test_what_needs_the_size_of_a_pixel_is_empty_without_it():
     image, masks = random_scene(0)
-    found = segmentation(image, masks)
-    frame = found.to_frame()
+    cells = segmentation(image, masks)
+    frame = cells.to_frame()
     unknown = [name for name in frame if "_um" in name]
     assert len(unknown) == 5 and frame[unknown].isna().all(axis=None)
-    assert math.isnan(found.summary()["cells_per_mm2"])
+    assert math.isnan(cells.summary()["cells_per_mm2"])
 
 
 def test_an_image_without_cells_has_a_table_without_rows():
-    found = segmentation(np.zeros((9, 9, 3), np.uint8), [], mpp=1.0)
-    frame = found.to_frame()
+    cells = segmentation(np.zeros((9, 9, 3), np.uint8), [], mpp=1.0)
+    frame = cells.to_frame()
     full = segmentation(*random_scene(1)).to_frame()
     assert len(frame) == 0 and list(frame) == list(full)
-    assert found.summary()["cells_per_mm2"] == 0
+    assert cells.summary()["cells_per_mm2"] == 0
 
 
 def test_a_cell_of_one_pixel_is_measured():

@@ -37,9 +37,9 @@ class DarkNetwork:
             gray = ndimage.gaussian_filter(tile.mean(axis=2), 2)
             parts, _ = ndimage.label(gray < np.quantile(gray, 0.15))
             areas = np.bincount(parts.ravel())
-            kept = (areas[parts] >= 40) & (parts > 0)
+            large = (areas[parts] >= 40) & (parts > 0)
             boxes, _, labels, masks = find(
-                np.dstack([gray, gray, np.where(kept, parts % 200 + 1, 255)])
+                np.dstack([gray, gray, np.where(large, parts % 200 + 1, 255)])
             )
             grown = boxes + np.array([-6, -6, 6, 6], np.float32)  # they overlap
             masks.boxes = masks.boxes + masks.boxes.new_tensor([-6, -6, 6, 6])
@@ -61,17 +61,17 @@ IMAGES = {
 def test_files_agree_in_count_and_area(shared_data, tmp_path, kind):
     name, region = IMAGES[kind]
     path = shared_data / name
-    found = Segmenter(DarkNetwork(), tile=512, overlap=128)(path, region=region)
-    assert len(found) > 3
+    cells = Segmenter(DarkNetwork(), tile=512, overlap=128)(path, region=region)
+    assert len(cells) > 3
     kinds = ("overlay", "labels", "geojson", "coco", "csv")
-    files = {k: write_files(k, found, tmp_path / "image") for k in kinds}
+    files = {k: write_files(k, cells, tmp_path / "image") for k in kinds}
 
     frame = pandas.read_csv(files["csv"][0])
     coco = COCO(files["coco"][0])
     annotations = coco.loadAnns(coco.getAnnIds())
     features = json.loads(files["geojson"][0].read_text())["features"]
     polygons = [shapely.geometry.shape(f["geometry"]) for f in features]
-    assert len(frame) == len(annotations) == len(features) == found.summary()["cells"]
+    assert len(frame) == len(annotations) == len(features) == cells.summary()["cells"]
 
     masks = [coco.annToMask(a).astype(bool) for a in annotations]
     areas = [mask.sum() for mask in masks]
@@ -79,7 +79,7 @@ def test_files_agree_in_count_and_area(shared_data, tmp_path, kind):
     assert all(polygon.is_valid for polygon in polygons)
     centers = np.array([p.centroid.coords[0] for p in polygons])
     np.testing.assert_allclose(frame[["x", "y"]], centers, atol=1e-4)
-    x, y = found.origin
+    x, y = cells.origin
     bounds = np.array([p.bounds for p in polygons]) - [x, y, x, y]
     tight = np.array([coco_mask.toBbox(a["segmentation"]) for a in annotations])
     tight[:, 2:] += tight[:, :2]
@@ -93,11 +93,13 @@ def test_files_agree_in_count_and_area(shared_data, tmp_path, kind):
     categories = np.array([0, *(a["category_id"] for a in annotations)])
     np.testing.assert_array_equal(classes, categories[labels])
     for number, image in enumerate(single, 1):
-        own = [m for m, c in zip(masks, categories[1:], strict=True) if c == number]
-        expected = np.any(own, axis=0) if own else np.zeros(found.size, bool)
+        of_class = [
+            m for m, c in zip(masks, categories[1:], strict=True) if c == number
+        ]
+        expected = np.any(of_class, axis=0) if of_class else np.zeros(cells.size, bool)
         np.testing.assert_array_equal(image > 0, expected)
     overlay = read_image(files["overlay"][0])
-    assert overlay.shape[0] >= found.size[0] and overlay.shape[1] == found.size[1]
+    assert overlay.shape[0] >= cells.size[0] and overlay.shape[1] == cells.size[1]
     if "svs" in kind:
-        assert found.mpp == pytest.approx(0.19448)
-        np.testing.assert_allclose(frame.area_um2, frame.area * found.mpp**2, rtol=1e-4)
+        assert cells.mpp == pytest.approx(0.19448)
+        np.testing.assert_allclose(frame.area_um2, frame.area * cells.mpp**2, rtol=1e-4)

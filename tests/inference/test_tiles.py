@@ -43,14 +43,14 @@ def through_tiles(labels, classes, scores, grid, **tolerances):
     return merger.merge()
 
 
-def assert_identity(labels, classes, scores, found):
+def assert_identity(labels, classes, scores, result):
     """Each instance came out once, with its pixels, box, class and score."""
     expected, (ids,) = LabelMasks.from_label_images([labels])
-    assert len(found) == len(ids)
-    assert (np.diff(found.scores) <= 0).all()
+    assert len(result) == len(ids)
+    assert (np.diff(result.scores) <= 0).all()
     seen = []
     for box, score, label, (y, x, patch) in zip(
-        found.boxes, found.scores, found.labels, found.masks.patches(), strict=True
+        result.boxes, result.scores, result.labels, result.masks.patches(), strict=True
     ):
         window = labels[y : y + patch.shape[0], x : x + patch.shape[1]]
         (identity,) = np.unique(window[patch])
@@ -98,8 +98,8 @@ def test_cut_predict_merge_is_the_identity_for_an_oracle(
     labels, count = connected_labels(rng, size, density)
     classes, scores = rng.integers(0, 3, count + 1), rng.random(count + 1)
     grid = TileGrid(size, tile, 1 + int(share * (min(tile) - 2)))
-    found = through_tiles(labels, classes, scores, grid, border=border, band=band)
-    assert_identity(labels, classes, scores, found)
+    detections = through_tiles(labels, classes, scores, grid, border=border, band=band)
+    assert_identity(labels, classes, scores, detections)
 
 
 def lengths(most):
@@ -170,15 +170,15 @@ def rectangles(*boxes):
 def merged(left, right):
     """Merge (x1, y1, x2, y2, score, label) of the two tiles."""
     merger = TileMerger(GRID)
-    for index, found in enumerate((left, right)):
-        rows = np.array(found, float).reshape(-1, 6)
+    for index, result in enumerate((left, right)):
+        rows = np.array(result, float).reshape(-1, 6)
         boxes = rows[:, :4].astype(int)
         merger.add(index, boxes, rows[:, 4], rows[:, 5], rectangles(*boxes))
-    found = merger.merge()
+    result = merger.merge()
     return [
         (*map(int, box), float(score), int(label))
         for box, score, label in zip(
-            found.boxes, found.scores, found.labels, strict=True
+            result.boxes, result.scores, result.labels, strict=True
         )
     ]
 
@@ -204,8 +204,8 @@ def test_a_piece_of_a_whole_cell_goes_even_if_its_own_tile_owns_its_middle():
     labels = np.zeros((60, 100), np.int32)
     labels[20:40, 42:48] = labels[20, 42:70] = labels[20:40, 60:70] = 1
     classes, scores = np.zeros(2, int), np.array([0, 0.5])
-    found = through_tiles(labels, classes, scores, GRID)
-    assert_identity(labels, classes, scores, found)
+    result = through_tiles(labels, classes, scores, GRID)
+    assert_identity(labels, classes, scores, result)
 
 
 def test_a_piece_that_touches_two_whole_cells_does_not_join_them():
@@ -248,8 +248,8 @@ def test_pieces_join_where_they_agree_in_the_common_strip():
 
 
 def test_tiles_without_detections_give_none():
-    found = TileMerger(GRID).merge()
-    assert len(found) == 0 and found.masks.to_rle() == []
+    detections = TileMerger(GRID).merge()
+    assert len(detections) == 0 and detections.masks.to_rle() == []
 
 
 def test_masks_do_not_reach_beyond_their_tile():

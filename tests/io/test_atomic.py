@@ -88,16 +88,16 @@ def test_two_processes_of_equal_pid_write_the_same_file(tmp_path):
 
 
 def test_only_files_of_this_project_are_removed(tmp_path):
-    kept = [
+    names = [
         ".1.profile",
         ".2024.thesis-notes.docx",
         ".mmcell-part",
         "a.0123456789abcdef.mmcell-part",
         ".a.0123.mmcell-part",
     ]
-    for name in kept:
+    for name in names:
         (tmp_path / name).write_text("the user's")
     left = part_of(tmp_path / ("long" * 60 + ".json"))
     left.write_text("of a killed process")
     assert remove_parts(tmp_path) == [left]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names)

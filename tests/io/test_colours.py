@@ -48,7 +48,7 @@ def test_no_real_image_is_judged_wrong(shared_data):
         "rasterised, with cells": hw3.glob("train/TCGA-5P*/image.tif"),
         "2021": shared_data.glob("nuclei2021/t*/**/TCGA*.png"),
     }
-    found = {}
+    results = {}
     for name, paths in groups.items():
         counts = Counter()
         for path in sorted(paths):
@@ -57,8 +57,8 @@ def test_no_real_image_is_judged_wrong(shared_data):
                 files = path.parent.glob("class*.tif")
                 cells = sum(read_labels(file) > 0 for file in files) > 0
             counts[channel_order_of(image, cells).order] += 1
-        found[name] = dict(counts)
-    assert found == {
+        results[name] = dict(counts)
+    assert results == {
         "released, with cells": {"bgr": 107, "unclear": 1},
         "released test": {"bgr": 63, "unclear": 3},
         "original slides": {"rgb": 2, "unclear": 1},

@@ -89,8 +89,8 @@ def limited(read, *args) -> str:
         size = pages * resource.getpagesize() + (1 << 28)
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
         try:
-            found = read(*args)
-            theirs.send(("read", repr(found)[:100]))
+            result = read(*args)
+            theirs.send(("read", repr(result)[:100]))
         except InputError as error:
             theirs.send(("InputError", str(error)))
         except BaseException as error:

@@ -87,8 +87,8 @@ def test_a_rectangle_equals_that_of_the_whole_image(files, name, y, x):
     with open_image(files[name]) as image:
         assert image.size == SIZE
         for _ in range(2):  # from the file, and from the cache
-            found = image.read(y1, x1, y2, x2)
-            np.testing.assert_array_equal(found, read_image(files[name])[y1:y2, x1:x2])
+            result = image.read(y1, x1, y2, x2)
+            np.testing.assert_array_equal(result, read_image(files[name])[y1:y2, x1:x2])
 
 
 def test_only_the_touched_tiles_are_decoded_and_the_cache_is_bounded(
@@ -161,8 +161,8 @@ def write(path, **options):
     ],
 )
 def test_resolution_tags_and_imagej(tmp_path, options, mpp):
-    found = pixel_size(write(tmp_path / "a.tif", **options))
-    assert found == pytest.approx(mpp)
+    result = pixel_size(write(tmp_path / "a.tif", **options))
+    assert result == pytest.approx(mpp)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_openslide_reads_what_its_vendors_write(tmp_path):
         assert image.sizes == [(480, 640), (120, 160), (30, 40)]
         np.testing.assert_array_equal(image.read(5, 7, 90, 80), SMOOTH[5:90, 7:80])
         level = cv2.resize(SMOOTH, (160, 120), interpolation=cv2.INTER_AREA)
-        found = image.read(10, 20, 50, 60, 1)
-        np.testing.assert_array_equal(found, level[10:50, 20:60])
+        result = image.read(10, 20, 50, 60, 1)
+        np.testing.assert_array_equal(result, level[10:50, 20:60])
     for name in ("a.ndpi", "a.mrxs"):
         (tmp_path / name).write_bytes(path.read_bytes()[:300])
         with pytest.raises(InputError, match=f"{name}: not a readable slide"):
@@ -354,9 +354,9 @@ def test_a_single_strip_of_any_size_is_read_by_rectangles(tmp_path):
     path = tmp_path / "a.tif"
     image = np.random.default_rng(0).integers(0, 256, (3000, 2000, 3), np.uint8)
     tifffile.imwrite(path, image, photometric="rgb", rowsperstrip=3000)
-    with open_image(path) as found:
-        np.testing.assert_array_equal(found.read(7, 5, 99, 60), image[7:99, 5:60])
-        assert found._cached == 0  # mapped, not read
+    with open_image(path) as result:
+        np.testing.assert_array_equal(result.read(7, 5, 99, 60), image[7:99, 5:60])
+        assert result._cached == 0  # mapped, not read
 
 
 def test_opening_a_jpeg_tiff_reads_none_of_its_tiles(tmp_path, monkeypatch):

@@ -42,11 +42,11 @@ def assigners(path: Path) -> list[dict]:
 def generators() -> dict[str, dict]:
     """The different anchor generators of all configs."""
     files = [p for p in CONFIGS.rglob("*.py") if "_base_" not in p.parts]
-    found = {}
+    results = {}
     for path in files:
         generator = Config.fromfile(path).model.rpn_head.anchor_generator
-        found[repr(sorted(generator.items()))] = dict(generator)
-    return found
+        results[repr(sorted(generator.items()))] = dict(generator)
+    return results
 
 
 def anchors(generator: dict, side: int = SIDE) -> Tensor:

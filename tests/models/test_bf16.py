@@ -26,12 +26,12 @@ def test_roi_align_takes_the_features_as_those_of_fp32():
     images = torch.rand(2, 3, 32, 32)
     rois = torch.tensor([[0, 2, 2, 20, 25], [1, 5, 5, 30, 30]]).float()
     align = RoIAlign(7)
-    found = align(conv(images), rois)
+    result = align(conv(images), rois)
     features = nn.functional.conv2d(images, conv.weight, conv.bias, padding=1)
     expected = align(features.contiguous(), rois)
-    assert found.dtype == torch.float32
+    assert result.dtype == torch.float32
     # BF16 has 8 bits.
-    assert (found - expected).abs().max() < 0.01 * expected.abs().max()
+    assert (result - expected).abs().max() < 0.01 * expected.abs().max()
 
 
 def test_autocast_ends_with_the_module_also_after_an_error():

@@ -98,8 +98,8 @@ def train(name: str, device: str, dtype: str | None, data: dict) -> list[dict]:
 def test_two_iterations_have_the_losses_of_the_cpu(dtype, bound):
     data = batch(16, 128)
     expected = train("mask-rcnn_r18-slim_fpn_cell", "cpu", None, data)
-    found = train("mask-rcnn_r18-slim_fpn_cell", "cuda", dtype, data)
-    for cpu, gpu in zip(expected, found, strict=True):
+    result = train("mask-rcnn_r18-slim_fpn_cell", "cuda", dtype, data)
+    for cpu, gpu in zip(expected, result, strict=True):
         assert gpu.keys() == cpu.keys()
         for name in cpu:
             if name.startswith("loss"):

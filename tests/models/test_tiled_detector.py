@@ -46,15 +46,15 @@ def test_an_oracle_finds_the_same_in_tiles_as_in_the_whole(
     overlap = 1 + int(share * 0.7 * tile)
     detector = OracleDetector(tile, overlap, batch)
     (sample,) = detector.test_step(data_of(labels, factor=factor))
-    found = by_score(sample.pred_instances)
+    detections = by_score(sample.pred_instances)
     expected = by_score(plain(data_of(labels, factor=factor))[0])
-    assert torch.equal(found.scores, expected.scores)
-    assert torch.equal(found.labels, expected.labels)
-    torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-4, rtol=0)
-    if len(found):
+    assert torch.equal(detections.scores, expected.scores)
+    assert torch.equal(detections.labels, expected.labels)
+    torch.testing.assert_close(detections.bboxes, expected.bboxes, atol=1e-4, rtol=0)
+    if len(detections):
         pixels = expected.masks.to_ndarray()
-        np.testing.assert_array_equal(found.masks.to_ndarray(), pixels)
-        assert found.masks.size == size
+        np.testing.assert_array_equal(detections.masks.to_ndarray(), pixels)
+        assert detections.masks.size == size
 
 
 def test_several_images_of_different_size_each_get_their_own_tiles():
@@ -100,11 +100,11 @@ def test_checkpoints_of_the_plain_model_fit_and_the_other_way_round(demo):
 @torch.no_grad()
 def test_an_image_in_one_tile_is_predicted_as_ever(demo):
     tiled, data = build(demo, tile_size=96, overlap=16), image_data((33, 86))
-    (found,), (expected,) = (m.test_step(data) for m in (tiled, build(demo)))
-    assert isinstance(found.pred_instances.masks, RoIMasks)
-    assert torch.equal(found.pred_instances.bboxes, expected.pred_instances.bboxes)
+    (result,), (expected,) = (m.test_step(data) for m in (tiled, build(demo)))
+    assert isinstance(result.pred_instances.masks, RoIMasks)
+    assert torch.equal(result.pred_instances.bboxes, expected.pred_instances.bboxes)
     assert torch.equal(
-        found.pred_instances.masks.probs, expected.pred_instances.masks.probs
+        result.pred_instances.masks.probs, expected.pred_instances.masks.probs
     )
 
 
@@ -112,12 +112,12 @@ def test_an_image_in_one_tile_is_predicted_as_ever(demo):
 def test_a_network_predicts_in_tiles_in_validation_and_test(demo):
     tiled = build(demo, tile_size=64, overlap=16, tile_batch=3)
     data = image_data((100, 150))
-    (found,), (again,) = (step(data) for step in (tiled.test_step, tiled.val_step))
-    found = found.pred_instances
-    assert len(found) > 30  # more than a tile may have
-    assert isinstance(found.masks, BoxMasks) and found.masks.size == (100, 150)
-    assert torch.equal(found.bboxes, again.pred_instances.bboxes)
-    assert (found.bboxes[:, 2:] <= torch.tensor([150, 100])).all()
+    (result,), (again,) = (step(data) for step in (tiled.test_step, tiled.val_step))
+    result = result.pred_instances
+    assert len(result) > 30  # more than a tile may have
+    assert isinstance(result.masks, BoxMasks) and result.masks.size == (100, 150)
+    assert torch.equal(result.bboxes, again.pred_instances.bboxes)
+    assert (result.bboxes[:, 2:] <= torch.tensor([150, 100])).all()
 
 
 def test_wrong_overlap_is_refused_when_the_model_is_built(demo):

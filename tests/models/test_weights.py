@@ -275,12 +275,12 @@ def test_file_of_another_architecture(tmp_path, other):
 
 def test_file_with_some_weights_missing_is_refused_and_with_few_is_not(file):
     state = torch.load(file)
-    own = [key for key in state_of(backbone()) if "num_batches" not in key]
-    for missing, refused in ((len(own) // 5, True), (1, False)):
-        part = {k: v for k, v in state.items() if k not in own[:missing]}
+    keys = [key for key in state_of(backbone()) if "num_batches" not in key]
+    for missing, refused in ((len(keys) // 5, True), (1, False)):
+        part = {k: v for k, v in state.items() if k not in keys[:missing]}
         torch.save(part, file)
         if refused:
-            assert f"only {len(own) - missing} of the" in refuse(config(file)).reason
+            assert f"only {len(keys) - missing} of the" in refuse(config(file)).reason
         else:
             prepare_weights(config(file))
 

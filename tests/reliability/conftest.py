@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items) -> None:
 def fault(record_property) -> Callable[..., None]:
     """Add a row to the table that ends the test run.
 
-    Call it where the figures are known; a test that fails later shows in its row.
+    Call it where the numbers are known; a test that fails later shows in its row.
     """
 
     def row(fault: str, how: str, times: int | str, lost: str) -> None:

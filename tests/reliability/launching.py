@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
+from .processes import REPO
 
 
 def free_port() -> int:
@@ -68,10 +68,10 @@ def launch(root: Path, log: Path, *command: object, **env: str) -> str:
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen):
     """Wait until something is true, while a process runs."""
-    while not (found := condition()):
+    while not (result := condition()):
         assert process.poll() is None, "the process has ended"
         time.sleep(0.1)
-    return found
+    return result
 
 
 def children(pid: int) -> list[int]:
@@ -98,5 +98,5 @@ def ranks(pid: int) -> list[int]:
         names = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
         return next((n[5:].decode() for n in names if n.startswith(b"RANK=")), None)
 
-    found = {child: variable(child) for child in children(pid)}
-    return sorted((c for c, r in found.items() if r is not None), key=found.get)
+    results = {child: variable(child) for child in children(pid)}
+    return sorted((c for c, r in results.items() if r is not None), key=results.get)

@@ -119,8 +119,8 @@ def check_folder(work_dir: Path) -> None:
 
 
 def scalars(run: Path) -> dict:
-    """Figures by step; what a later process wrote replaces what an earlier one did."""
-    figures = {}
+    """Scalars by step; a later process replaces those of an earlier one."""
+    rows = {}
     for file in sorted(run.glob("*/vis_data/scalars.json")):
         for line in file.read_text().splitlines():
             try:
@@ -129,8 +129,8 @@ def scalars(run: Path) -> dict:
                 continue
             for key in ("time", "data_time", "memory"):
                 row.pop(key, None)
-            figures[row["step"], "val/loss" in row] = row
-    return figures
+            rows[row["step"], "val/loss" in row] = row
+    return rows
 
 
 def last_of(work_dir: Path) -> Path:

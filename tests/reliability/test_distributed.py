@@ -41,7 +41,7 @@ model = dict(
     test_cfg=dict(rcnn=dict(score_thr=0.0, max_per_img=200)))
 """
 # No random number within a step, batch norm at its running statistics, a constant rate
-# and no clipping, which would make one figure of all gradients count in each.
+# and no clipping, where one norm of all gradients would count in each.
 EXACT = """
 model.update(backbone=dict(norm_eval=True))
 model['train_cfg'] = dict(
@@ -97,12 +97,14 @@ def record(work_dir: Path, rank: int = 0) -> dict:
     return torch.load(work_dir / f"rank{rank}.pth", weights_only=True)
 
 
-def difference(found: dict, expected: dict, part: str = "") -> float:
+def difference(result: dict, expected: dict, part: str = "") -> float:
     """The norm of the difference by the norm, of all tensors of a part together."""
-    assert found.keys() == expected.keys()
-    names = [name for name in found if name.startswith(part)]
+    assert result.keys() == expected.keys()
+    names = [name for name in result if name.startswith(part)]
     assert names
-    one, other = (torch.cat([d[n].flatten() for n in names]) for d in (found, expected))
+    one, other = (
+        torch.cat([d[n].flatten() for n in names]) for d in (result, expected)
+    )
     return float((one - other).norm() / other.norm())
 
 
@@ -139,8 +141,8 @@ def test_samples_of_each_step_are_those_of_one_process(exact_runs):
 
 def test_gradients_and_weights_are_those_of_accumulation(exact_runs):
     two, one = record(exact_runs["two"]), record(exact_runs["accumulated"])
-    for found, expected in zip(two["gradients"], one["gradients"], strict=True):
-        assert difference(found, expected) < 1e-4
+    for result, expected in zip(two["gradients"], one["gradients"], strict=True):
+        assert difference(result, expected) < 1e-4
     assert difference(two["state"], one["state"]) < 1e-6
 
 
@@ -148,7 +150,7 @@ def test_gradients_and_weights_are_those_of_accumulation(exact_runs):
 def real_runs(root, configs, tmp_path_factory) -> tuple[Path, str]:
     """Two processes with everything random, batch norm trained, and validation."""
     work_dir = tmp_path_factory.mktemp("real") / "run"
-    # Long enough for figures that are not zero.
+    # Long enough for metrics that are not zero.
     steps = ("train_cfg.max_iters=60", "train_cfg.val_interval=60")
     options = ("train_dataloader.batch_size=1", "param_scheduler.0.end=5")
     train(root, configs["small"], work_dir, 2, *steps, *options)
@@ -181,8 +183,8 @@ def tests_of_run(root, configs, real_runs) -> dict[str, Path]:
     return folders
 
 
-def figures(path: Path) -> dict[str, float]:
-    """The figures of an evaluation, by name."""
+def metrics_of(path: Path) -> dict[str, float]:
+    """The metrics of an evaluation, by name."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {
         name: value
@@ -198,11 +200,11 @@ def test_evaluation_equals_that_of_one_process_and_that_of_the_training(
     split = json.loads((real_runs / "split.json").read_text())
     assert len(split["val"]) % 2 == 1
     alone, two = tests_of_run["eval1"], tests_of_run["eval2"]
-    expected = figures(alone / f"{alone.name}.json")
+    expected = metrics_of(alone / f"{alone.name}.json")
     assert len(expected) > 40 and expected["coco/segm_mAP_50"] > 0
-    assert figures(two / f"{two.name}.json") == expected
+    assert metrics_of(two / f"{two.name}.json") == expected
     (scalars,) = real_runs.glob("*/vis_data/scalars.json")
-    assert figures(scalars) == expected
+    assert metrics_of(scalars) == expected
     name = "predictions.json"
     assert (two / name).read_bytes() == (alone / name).read_bytes()
 
@@ -210,9 +212,9 @@ def test_evaluation_equals_that_of_one_process_and_that_of_the_training(
 def test_submission_equals_that_of_one_process_to_the_byte(tests_of_run):
     alone, two = tests_of_run["submit1"], tests_of_run["submit2"]
     name = "test-results.json"
-    found = (two / name).read_bytes()
-    assert found == (alone / name).read_bytes()
-    assert len({entry["image_id"] for entry in json.loads(found)}) == 3
+    result = (two / name).read_bytes()
+    assert result == (alone / name).read_bytes()
+    assert len({entry["image_id"] for entry in json.loads(result)}) == 3
     name = "submission.zip"
     assert (two / name).read_bytes() == (alone / name).read_bytes()
 

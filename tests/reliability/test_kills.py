@@ -70,8 +70,8 @@ def test_a_killed_run_ends_as_if_nobody_had_killed_it(
         f"process killed, loop of {name}",
         f"SIGKILL in {phases}; {runs} runs",
         kills.total(),
-        "nothing: weights, optimiser, scheduler, average, random states, scalars and "
-        "best checkpoint equal to the bit",
+        "final state bit-identical (weights, optimiser, scheduler, average, random "
+        "states, scalars, best checkpoint)",
     )
 
 
@@ -110,15 +110,15 @@ def test_a_killed_test_leaves_whole_files_or_none(
 
     def results(work_dir: Path) -> dict[str, bytes]:
         """The result files, read, and told from others by their names."""
-        found = {}
+        collected = {}
         for path in work_dir.glob("*/[!.]*"):
             if path.suffix == ".zip":
                 with zipfile.ZipFile(path) as archive:
-                    found[path.name] = archive.read("test-results.json")
+                    collected[path.name] = archive.read("test-results.json")
             elif path.name in files:
                 json.loads(path.read_text())
-                found[path.name] = path.read_bytes()
-        return found
+                collected[path.name] = path.read_bytes()
+        return collected
 
     def writing(work_dir: Path) -> bool:
         return any(
@@ -143,9 +143,9 @@ def test_a_killed_test_leaves_whole_files_or_none(
         if process.running():
             process.kill()
             kills += 1
-            found = results(work_dir)
-            assert all(expected[key] == content for key, content in found.items())
-            outcomes[len(found)] += 1
+            collected = results(work_dir)
+            assert all(expected[key] == content for key, content in collected.items())
+            outcomes[len(collected)] += 1
         if kills >= least:
             break
     else:

@@ -7,16 +7,14 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from custom.io.checkpoint import is_whole, read_checkpoint
 
-from .processes import REPO
+from .launching import finish, launch, ranks, start, wait_for
 from .runs import CONFIGS, WORKERS, Moments, check_folder, last_of, scalars, train
 from .states import differences
 
@@ -64,51 +62,31 @@ def test_a_run_that_is_told_to_stop_loses_no_iteration(
         f"SIGTERM, loop of {config[5:-3].replace('iters', 'steps')}",
         "SIGTERM to the process and its workers; exit code 85, --resume",
         stops,
-        "nothing: no iteration is done twice, the end is equal to the bit",
+        "no iteration repeats, final state bit-identical",
     )
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_stop_together_and_go_on(tiny_root, tmp_path, fault):
+def test_two_processes_stop_together_and_resume(tiny_root, tmp_path, fault):
     """One of them is told; torchrun ends with its own code, and the state is saved."""
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    command = ["bash", "tools/dist_train.sh", CONFIGS / "tiny_iters.py", "2"]
-    env = {
-        **os.environ,
-        "CELL_DATA_ROOT": str(tiny_root),
-        "PYTHON": sys.executable,
-        "OMP_NUM_THREADS": "1",
-    }
-
-    def start(work_dir: Path, port: int, *options: str) -> subprocess.Popen:
-        with work_dir.with_suffix(".log").open("a") as log:
-            return subprocess.Popen(
-                [*map(str, command), "--work-dir", str(work_dir), *options],
-                cwd=REPO,
-                env={**env, "PORT": str(port)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-
-    assert start(whole, 29641).wait(300) == 0
-    process = start(stopped, 29642)
-    log = stopped.with_suffix(".log")
-    while log.read_text().count("(train)") < 5:
-        assert process.poll() is None
-        time.sleep(0.05)
-    ranks = psutil.Process(process.pid).children()
-    next(r for r in ranks if r.environ().get("RANK") == "1").terminate()
-    assert process.wait(120) != 0
+    log = tmp_path / "log.txt"
+    command = ("tools/dist_train.sh", CONFIGS / "tiny_iters.py", 2, "--work-dir")
+    launch(tiny_root, log, *command, whole)
+    process = start(tiny_root, log, *command, stopped)
+    wait_for(lambda: log.read_text().count("(train)") >= 5, process)
+    os.kill(ranks(process.pid)[1], signal.SIGTERM)
+    finish(process, log, ok=False)
     iters = read_checkpoint(last_of(stopped))["meta"]["iter"]
     assert 5 <= iters < 24
-    assert start(stopped, 29643, "--resume").wait(300) == 0
+    launch(tiny_root, log, *command, stopped, "--resume")
     last = last_of(whole).name
     assert differences(whole / last, stopped / last) == []
     fault(
         "SIGTERM, 2 processes",
         "SIGTERM to one of them; both save and exit, --resume",
         1,
-        "nothing: the end is equal to the bit, the random states of both included",
+        "final state bit-identical, the random states of both included",
     )
 
 
@@ -151,12 +129,12 @@ def test_a_full_disk_leaves_what_was_there(small_disk, tiny_root, references, fa
 
     _stop_by_the_disk(work_dir, tiny_root, fill, "No space left on device")
     filler.unlink()
-    _go_on(work_dir, tiny_root, references("tiny_iters.py"))
+    _resume(work_dir, tiny_root, references("tiny_iters.py"))
     fault(
         "disk full",
         "a file system of 130 MB, filled while a run writes to it",
         1,
-        "nothing that was saved; the iterations since are done again, equal to the bit",
+        "nothing that was saved; the repeated iterations are bit-identical",
     )
 
 
@@ -168,12 +146,12 @@ def test_a_forbidden_folder_is_left_as_it_was(
         work_dir, tiny_root, lambda: lock(work_dir), "Operation not permitted"
     )
     subprocess.run(["chattr", "-i", str(work_dir)], check=True)
-    _go_on(work_dir, tiny_root, references("tiny_iters.py"))
+    _resume(work_dir, tiny_root, references("tiny_iters.py"))
     fault(
         "folder read-only",
         "chattr +i while a run writes to it",
         1,
-        "nothing that was saved; the iterations since are done again, equal to the bit",
+        "nothing that was saved; the repeated iterations are bit-identical",
     )
 
 
@@ -189,7 +167,7 @@ def _stop_by_the_disk(work_dir: Path, root: Path, act, reason: str) -> None:
     check_folder(work_dir)
 
 
-def _go_on(work_dir: Path, root: Path, reference: Path) -> None:
+def _resume(work_dir: Path, root: Path, reference: Path) -> None:
     assert is_whole(last_of(work_dir))
     train(root, "tiny_iters.py", work_dir, resume=True).succeed()
     last = last_of(reference).name
@@ -198,28 +176,15 @@ def _go_on(work_dir: Path, root: Path, reference: Path) -> None:
 
 def test_deterministic_gives_the_same_weights_twice(tiny_root, tmp_path, fault):
     """With two threads, which add in any order without the flag."""
+    command = ("tools/train.py", CONFIGS / "tiny_iters.py", "--deterministic")
     for name in "ab":
-        process = subprocess.run(
-            [
-                sys.executable,
-                *("tools/train.py", CONFIGS / "tiny_iters.py", "--deterministic"),
-                *("--work-dir", tmp_path / name),
-            ],
-            cwd=REPO,
-            env={
-                **os.environ,
-                "CELL_DATA_ROOT": str(tiny_root),
-                "OMP_NUM_THREADS": "2",
-            },
-            capture_output=True,
-            text=True,
-        )
-        assert process.returncode == 0, process.stderr[-3000:]
+        log, tail = tmp_path / f"{name}.log", ("--work-dir", tmp_path / name)
+        launch(tiny_root, log, *command, *tail, OMP_NUM_THREADS="2")
     last = last_of(tmp_path / "a").name
     assert differences(tmp_path / "a" / last, tmp_path / "b" / last) == []
     fault(
-        "weights that nobody can get again",
+        "repeatable weights",
         "--deterministic twice, two threads, CPU",
         2,
-        "nothing: equal to the bit",
+        "bit-identical",
     )

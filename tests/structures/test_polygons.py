@@ -69,10 +69,10 @@ def test_fill_takes_the_pixels_whose_centre_is_inside():
     ring = np.stack([20 + 12.3 * np.cos(turn), 15 + 9.1 * np.sin(turn)], axis=1)
     y, x = np.indices(SIZE)
     inside = shapely.contains_xy(shapely.Polygon(ring), x + 0.5, y + 0.5)
-    found = drawn(fill([ring], SIZE))
+    result = drawn(fill([ring], SIZE))
     near = shapely.Polygon(ring).exterior.distance(shapely.points(x + 0.5, y + 0.5))
     # Vertices are rounded to a fifth of a pixel.
-    np.testing.assert_array_equal(found[near > 0.2], inside[near > 0.2])
+    np.testing.assert_array_equal(result[near > 0.2], inside[near > 0.2])
 
 
 @settings(max_examples=100, deadline=None)
@@ -94,10 +94,10 @@ def test_polygons_that_share_an_edge_share_no_pixel(ys, left, right):
 def test_holes_are_cut_out_even_where_they_leave_the_outline():
     square = np.array([(2, 2), (20, 2), (20, 20), (2, 20)])
     hole, outside = square / 2 + 3, square + 15
-    found = drawn(fill([square, hole, outside], SIZE))
+    result = drawn(fill([square, hole, outside], SIZE))
     expected = drawn(fill([square], SIZE)) & ~drawn(fill([hole], SIZE))
     expected &= ~drawn(fill([outside], SIZE))
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(result, expected)
     assert not drawn(fill([hole, square], SIZE)).any()
     parts = [fill([ring], SIZE) for ring in (hole, outside, square + 45)]
     expected = drawn(parts[0]) | drawn(parts[1])

@@ -47,12 +47,12 @@ def test_every_target_has_its_files(run_tool, tmp_path, target, files):
     args = ("--to", target, "--classes", "nucleus=class2", "--jobs", 2)
     out = run_tool(TOOL, "labels", tmp_path / "in", tmp_path / "out", *args)
     assert "1 images, 3 " in out
-    found = {
+    results = {
         p.relative_to(tmp_path / "out").as_posix()
         for p in (tmp_path / "out").rglob("*")
         if p.is_file() and not p.stem.endswith(("00002", "00003"))
     }
-    assert found == {*files.split(), MANIFEST}
+    assert results == {*files.split(), MANIFEST}
 
 
 def test_monusac_has_the_names_of_the_layout(run_tool, tmp_path):

@@ -12,15 +12,6 @@ from mmengine.registry import RUNNERS
 TOOL = "tools/train.py"
 
 
-def test_help_and_docs_name_the_cpu_and_the_gpu(run_tool, repo, capsys):
-    with pytest.raises(SystemExit):
-        run_tool(TOOL, "--help")
-    page = (repo / "docs/reliability.md").read_text()
-    for text in (capsys.readouterr().out, page[page.index("`--deterministic`\n") :]):
-        words = " ".join(text.split())
-        assert "CPU" in words and "GPU" in words and "mmcv's RoIAlign" in words
-
-
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_run_on_a_gpu_is_warned(run_tool, repo, tmp_path, monkeypatch, gpu):
     """tests/reliability compares the weights of two runs on a CPU."""

@@ -40,10 +40,10 @@ def oracle(root: Path, names: list[str], share: float, seed: int = 0) -> Predict
         files = enumerate(folder / f"{c}.tif" for c in CLASSES)
         size = image_size(folder / "image.tif")
         masks, labels = read_label_masks([f for f in files if f[1].exists()], size)
-        found = np.flatnonzero(rng.random(len(masks)) < share)
-        scores, boxes = rng.uniform(0.5, 1, len(found)), masks.boxes()[found]
-        rles = [masks.to_rle()[i] for i in found]
-        image = (i, name, size, labels[found], scores, boxes.astype(float), rles)
+        results = np.flatnonzero(rng.random(len(masks)) < share)
+        scores, boxes = rng.uniform(0.5, 1, len(results)), masks.boxes()[results]
+        rles = [masks.to_rle()[i] for i in results]
+        image = (i, name, size, labels[results], scores, boxes.astype(float), rles)
         images.append(ImagePredictions(*image))
     split = {"name": "some", "rule": "random", "seed": 1}
     info = {"config": CONFIG, "checkpoint": None, "split": split, "subset": "val"}
@@ -142,9 +142,9 @@ def test_folds_are_predicted_once_by_their_own_config(
     def test_py(command):
         calls.append(command)
         checkpoint, folder = Path(command[3]), Path(command[5])
-        found = oracle(tiny_root, names, 0.5, len(calls))
-        found.info["checkpoint_sha256"] = file_checksum(checkpoint)
-        found.save(folder / "now" / "predictions.json")
+        results = oracle(tiny_root, names, 0.5, len(calls))
+        results.info["checkpoint_sha256"] = file_checksum(checkpoint)
+        results.save(folder / "now" / "predictions.json")
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(subprocess, "run", test_py)

@@ -78,7 +78,7 @@ def test_tiles_of_a_file_give_what_the_tiled_model_gives(
         "--overlap", 16, "--batch-size", 3, "--save", "coco",
         "--several-classes", "--channel-order", "rgb",
     )  # fmt: skip
-    (found,) = read_predictions(tmp_path / f"{image.stem}.json").images
+    (predictions,) = read_predictions(tmp_path / f"{image.stem}.json").images
     cfg = Config.fromfile(repo / TILES)
     cfg.model.update(tile_size=64, overlap=16, tile_batch=3)
     cfg.model.backbone.init_cfg = None
@@ -92,11 +92,11 @@ def test_tiles_of_a_file_give_what_the_tiled_model_gives(
     with torch.no_grad():
         (sample,) = model.test_step({**data, "inputs": [torch.from_numpy(bgr)]})
     expected = by_score(sample.pred_instances)
-    assert found.size == (96, 96) and found.name == image.name
-    np.testing.assert_array_equal(found.labels, expected.labels)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
-    np.testing.assert_allclose(found.boxes, expected.bboxes, atol=0.02)
-    assert found.rles == expected.masks.to_rle()
+    assert predictions.size == (96, 96) and predictions.name == image.name
+    np.testing.assert_array_equal(predictions.labels, expected.labels)
+    np.testing.assert_allclose(predictions.scores, expected.scores, rtol=1e-6)
+    np.testing.assert_allclose(predictions.boxes, expected.bboxes, atol=0.02)
+    assert predictions.rles == expected.masks.to_rle()
 
 
 def test_images_of_any_kind_and_tta_are_written_whole_with_their_classes(
@@ -120,11 +120,13 @@ def test_images_of_any_kind_and_tta_are_written_whole_with_their_classes(
         assert all(file.is_file() for file in files)
         data = json.loads((out / f"{name}.json").read_text())
         assert [c["name"] for c in data["categories"]] == list(CLASSES)
-        (found,) = read_predictions(out / f"{name}.json").images
-        assert found.size == size and len(found) > 0
+        (predictions,) = read_predictions(out / f"{name}.json").images
+        assert predictions.size == size and len(predictions) > 0
         areas = [a["area"] for a in data["annotations"]]
-        assert areas == coco_mask.area(found.rles).tolist()
-        assert summary.cells[name] == len(found) == len(pandas.read_csv(files[-1]))
+        assert areas == coco_mask.area(predictions.rles).tolist()
+        assert (
+            summary.cells[name] == len(predictions) == len(pandas.read_csv(files[-1]))
+        )
     names = {path.name for path in out.iterdir()}
     assert {"predict.json", "summary.csv"} < names
     assert len(names) == 2 * (6 + 4) + 3  # and the folder of the records
@@ -184,7 +186,7 @@ def test_bad_images_are_listed_at_the_end_and_do_not_stop_the_others(
     assert "Traceback" not in said.err
 
 
-def test_a_call_goes_on_where_another_was_stopped(
+def test_a_call_resumes_where_another_was_stopped(
     run_tool, checkpoint, image, tmp_path
 ):
     folder, out = tmp_path / "in", tmp_path / "out"
@@ -387,7 +389,7 @@ def test_a_run_folder_and_its_export_give_the_same(
     assert first == second and first.count("\n") > 3
 
 
-@pytest.mark.parametrize("options", [["--format-only"], ["--show-dir", "pictures"]])
+@pytest.mark.parametrize("options", [["--format-only"], ["--show-dir", "overlays"]])
 def test_tta_in_tiles_evaluates_submits_and_draws(
     run_tool, tiny_root, checkpoint, tmp_path, monkeypatch, options
 ):
@@ -401,10 +403,10 @@ def test_tta_in_tiles_evaluates_submits_and_draws(
         "test_dataloader.num_workers=0", "test_dataloader.persistent_workers=False",
         "submission_dataloader.num_workers=0",
     )  # fmt: skip
-    (found,) = tmp_path.glob("*/predictions.json")
-    predictions = read_predictions(found)
+    (result,) = tmp_path.glob("*/predictions.json")
+    predictions = read_predictions(result)
     assert any(len(image) > 10 for image in predictions.images)  # several tiles
     written = (
-        "*/submission.zip" if options[0] == "--format-only" else "*/pictures/*.png"
+        "*/submission.zip" if options[0] == "--format-only" else "*/overlays/*.png"
     )
     assert list(tmp_path.glob(written))

@@ -115,11 +115,11 @@ def test_evaluation_uses_the_split_of_the_run_not_of_the_environment(
         DEMO,
         demo_run / "iter_2.pth",
         "--show-dir",
-        "pictures",
+        "overlays",
         CELL_SPLIT="kfold_3-1",
     )
     assert done.returncode == 0
-    drawn = {path.stem for path in demo_run.glob("*/pictures/*.png")}
+    drawn = {path.stem for path in demo_run.glob("*/overlays/*.png")}
     assert drawn == set(names)
 
 

@@ -26,18 +26,18 @@ def test_equals_scikit_image_where_no_stain_is_negative(seed, alpha, beta):
     rgb = np.round(255 * hed2rgb(stains)).astype(np.uint8)
     wanted = rgb2hed(rgb) * alpha + beta
     # scikit-image sets negative stains to 0, and the pixel is another one then.
-    kept = (rgb2hed(rgb) > 0).all(axis=-1) & (rgb > 0).all(axis=-1)
+    positive = (rgb2hed(rgb) > 0).all(axis=-1) & (rgb > 0).all(axis=-1)
     wanted = np.round(255 * hed2rgb(wanted))
-    found = jitter(rgb[..., ::-1].copy(), alpha, beta)[..., ::-1].astype(int)
-    assert kept.mean() > 0.9
+    jittered = jitter(rgb[..., ::-1].copy(), alpha, beta)[..., ::-1].astype(int)
+    assert positive.mean() > 0.9
     # Numbers of single precision may be rounded to the other side.
-    assert np.abs(found - wanted)[kept].max() <= 1
-    assert (found != wanted)[kept].mean() < 0.01
+    assert np.abs(jittered - wanted)[positive].max() <= 1
+    assert (jittered != wanted)[positive].mean() < 0.01
 
 
 def test_no_jitter_changes_no_pixel():
-    found = RandomHEDJitter(sigma=0.0, shift=0.0)({"img": IMAGE})["img"]
-    np.testing.assert_array_equal(found, IMAGE)
+    jittered = RandomHEDJitter(sigma=0.0, shift=0.0)({"img": IMAGE})["img"]
+    np.testing.assert_array_equal(jittered, IMAGE)
 
 
 def test_more_of_all_stains_is_darker_and_background_without_shift_stays():
@@ -99,13 +99,13 @@ def test_brightness_is_drawn_uniformly_and_keeps_its_input():
 def test_stains_become_alike():
     """Two tiles of other stains have colours that differ less afterwards."""
     tiles = [draw_tile(np.random.default_rng(seed))[0][..., ::-1] for seed in (1, 4)]
-    found = [StainNormalize()({"img": tile.copy()})["img"] for tile in tiles]
+    result = [StainNormalize()({"img": tile.copy()})["img"] for tile in tiles]
     before, after = (
         np.abs(np.subtract(*(image.mean((0, 1)) for image in images))).max()
-        for images in (tiles, found)
+        for images in (tiles, result)
     )
     assert after < 0.7 * before
-    assert all(image.dtype == np.uint8 and image.flags.c_contiguous for image in found)
+    assert all(image.dtype == np.uint8 and image.flags.c_contiguous for image in result)
 
 
 @pytest.mark.parametrize("value", [0, 250])

@@ -47,18 +47,18 @@ def pair(seed: int, size: tuple[int, int], counts: tuple[int, int], stock: bool)
     ),
 )
 def test_result_equals_stock(seed, size, counts, options):
-    found, expected = [], []
+    result, expected = [], []
     for kind, stock, into in (
-        (LabelCopyPaste, False, found),
+        (LabelCopyPaste, False, result),
         (CopyPaste, True, expected),
     ):
         results = pair(seed, size, counts, stock)
         np.random.seed(seed)
         into.append(kind(**options).transform(results))
         into.append(np.random.random())
-    assert_same_results(found[0], expected[0])
-    assert found[1] == expected[1]
-    assert found[0]["img"].dtype == np.uint8
+    assert_same_results(result[0], expected[0])
+    assert result[1] == expected[1]
+    assert result[0]["img"].dtype == np.uint8
 
 
 def test_pasting_again_and_again_adds_no_planes_and_keeps_ids_small():
@@ -92,17 +92,17 @@ def test_between_sizes_instances_are_pasted_whole_at_one_shift(seed, sizes):
     source["img"] = source["img"].astype(np.uint8)
     results["mix_results"] = [source]
     np.random.seed(seed)
-    found = LabelCopyPaste(selected=False).transform(results)
+    pasted = LabelCopyPaste(selected=False).transform(results)
 
-    masks = found["gt_masks"]
-    assert (masks.height, masks.width) == found["img"].shape[:2] == size
-    np.testing.assert_array_equal(masks.boxes(), found["gt_bboxes"].tensor)
+    masks = pasted["gt_masks"]
+    assert (masks.height, masks.width) == pasted["img"].shape[:2] == size
+    np.testing.assert_array_equal(masks.boxes(), pasted["gt_bboxes"].tensor)
     area_of = dict(zip(above.ids.tolist(), above.areas.tolist(), strict=True))
     shifts = set()
     for mask in masks.to_ndarray().astype(bool):
-        (number,) = set(found["img"][mask][:, 2].tolist())
+        (number,) = set(pasted["img"][mask][:, 2].tolist())
         assert mask.sum() == area_of[number]
-        shift = np.argwhere(mask) - found["img"][mask][:, :2]
+        shift = np.argwhere(mask) - pasted["img"][mask][:, :2]
         shifts |= set(map(tuple, shift.tolist()))
     assert len(shifts) <= 1
     if size[0] >= sizes[2] and size[1] >= sizes[3]:
@@ -116,8 +116,8 @@ def test_rare_classes_are_drawn_first():
     weights = transform.class_weights[labels]
     drawn = [transform._draw_instances(weights) for _ in range(1000)]
     # As many as the stock transform draws: 0 to 3.
-    assert {len(found) for found in drawn} == {0, 1, 2, 3}
-    firsts = [labels[found[0]] == 3 for found in drawn if len(found) == 1]
+    assert {len(result) for result in drawn} == {0, 1, 2, 3}
+    firsts = [labels[result[0]] == 3 for result in drawn if len(result) == 1]
     assert np.mean(firsts) == pytest.approx(40 / 48, abs=0.08)
 
 
@@ -146,10 +146,10 @@ def test_regions_to_ignore_are_never_pasted(weights):
         source["gt_bboxes_labels"] = np.array([0, 0, 1, -1])
         results["mix_results"] = [source]
         np.random.seed(seed)
-        found = LabelCopyPaste(weights).transform(results)
-        assert not found["gt_ignore_flags"].any()
-        assert -1 not in found["gt_bboxes_labels"]
-        pasted += len(found["gt_masks"])
+        result = LabelCopyPaste(weights).transform(results)
+        assert not result["gt_ignore_flags"].any()
+        assert -1 not in result["gt_bboxes_labels"]
+        pasted += len(result["gt_masks"])
     assert pasted
 
 
@@ -167,7 +167,7 @@ def test_instances_of_one_class_that_overlap_stay_whole():
     below = LabelMasks(np.full((1, 10, 10), 5, np.int32), [0], [5])
     results = make_results(below, False)
     results["mix_results"] = [make_results(source, False)]
-    found = LabelCopyPaste(selected=False, mask_occluded_thr=1).transform(results)
-    masks = found["gt_masks"]
+    pasted = LabelCopyPaste(selected=False, mask_occluded_thr=1).transform(results)
+    masks = pasted["gt_masks"]
     np.testing.assert_array_equal(to_bitmaps(masks[1:]).masks, source.to_ndarray())
     assert masks.areas.tolist() == [72, 16, 16]

@@ -105,8 +105,8 @@ def run(config: dict, results: dict, seed: int) -> dict | None:
 @given(masks=label_masks(min_side=8, max_side=40), seed=seeds)
 def test_result_equals_bitmaps(config, masks, seed):
     masks = masks[masks.areas > 0]
-    found = run(config, make_results(masks, False, seed), seed)
-    assert_same_results(found, run(config, make_results(masks, True, seed), seed))
+    result = run(config, make_results(masks, False, seed), seed)
+    assert_same_results(result, run(config, make_results(masks, True, seed), seed))
 
 
 def near_a_boundary(masks: np.ndarray) -> np.ndarray:
@@ -125,13 +125,13 @@ def near_a_boundary(masks: np.ndarray) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(masks=label_masks(min_side=8, max_side=40, min_count=1), seed=seeds)
 def test_warps_equal_bitmaps_but_for_pixels_on_a_boundary(config, masks, seed):
-    found = run(config, make_results(masks, False, seed), seed)
+    result = run(config, make_results(masks, False, seed), seed)
     expected = run(config, make_results(masks, True, seed), seed)
-    ours, stock = found["gt_masks"].to_ndarray(), expected["gt_masks"].masks
+    ours, stock = result["gt_masks"].to_ndarray(), expected["gt_masks"].masks
     edge = near_a_boundary(ours) | near_a_boundary(stock)
     assert np.all(edge[ours != stock])
     expected["gt_masks"].masks = ours
-    assert_same_results(found, expected)
+    assert_same_results(result, expected)
 
 
 @pytest.mark.parametrize("kind", ["CachedMosaic", "CachedMixUp"])
@@ -153,14 +153,14 @@ def test_mixing_of_images_equals_bitmaps(kind, seed):
         rng = np.random.default_rng([seed, step])
         masks = random_masks(rng, tuple(rng.integers(24, 40, 2)), 6, planes=2)
         masks = masks[masks.areas > 0]
-        found, expected = [], []
+        result, expected = [], []
         for mixer, stock, into in (
-            (mixers[0], False, found),
+            (mixers[0], False, result),
             (mixers[1], True, expected),
         ):
             seed_all((seed + step) % 2**32)
             into.append(mixer(make_results(masks, stock, step)))
-        assert_same_results(found[0], expected[0])
+        assert_same_results(result[0], expected[0])
 
 
 @settings(max_examples=25, deadline=None)

@@ -77,8 +77,10 @@ def test_every_page_is_an_image_but_levels_and_thumbnails_are_not(tmp_path):
     for image in images:
         with open_image(path, page=image.page) as regions:
             read.append(regions.read(0, 0, *regions.size))
-    for found, page in zip(read, (pages[0], pages[1], pages[2, :30, :20]), strict=True):
-        np.testing.assert_array_equal(found, page)
+    for result, page in zip(
+        read, (pages[0], pages[1], pages[2, :30, :20]), strict=True
+    ):
+        np.testing.assert_array_equal(result, page)
     pyramid = tmp_path / "pyramid.tif"
     with tifffile.TiffWriter(pyramid) as file:
         for step in (1, 2, 4):

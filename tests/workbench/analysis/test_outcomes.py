@@ -17,17 +17,17 @@ def bar(start: int, stop: int) -> np.ndarray:
 
 
 def outcomes(gt, gt_labels, predictions, ignored=None):
-    found = find_outcomes(
+    result = find_outcomes(
         match_image(make_result(gt, gt_labels, predictions, ignored), 0.5)
     )
-    return found.cells.tolist(), found.predictions.tolist()
+    return result.cells.tolist(), result.predictions.tolist()
 
 
 ONE, TWO = 1 * bar(0, 20), bar(0, 20) + 2 * bar(20, 40)
 
 
 @pytest.mark.parametrize(
-    ("gt", "labels", "predictions", "cells", "found"),
+    ("gt", "labels", "predictions", "cells", "result"),
     [
         (ONE, [0], [(bar(0, 20), 0, 0.9)], ["true"], ["true"]),
         (ONE, [0], [(bar(0, 10), 0, 0.9)], ["true"], ["true"]),  # IoU 0.5
@@ -82,29 +82,32 @@ ONE, TWO = 1 * bar(0, 20), bar(0, 20) + 2 * bar(20, 40)
         (TWO, [0, 0], [(bar(0, 29), 0, 0.9)], ["true", "missed"], ["true"]),
     ],
 )
-def test_hand_made_outcomes(gt, labels, predictions, cells, found):
-    assert outcomes(gt, labels, predictions) == (cells, found)
+def test_hand_made_outcomes(gt, labels, predictions, cells, result):
+    assert outcomes(gt, labels, predictions) == (cells, result)
 
 
 def test_the_true_class_goes_first_and_the_other_is_a_duplicate():
-    found = [(bar(0, 20), 1, 0.99), (bar(0, 20), 0, 0.6)]
-    assert outcomes(ONE, [0], found) == (["true"], ["duplicate", "true"])
+    predictions = [(bar(0, 20), 1, 0.99), (bar(0, 20), 0, 0.6)]
+    assert outcomes(ONE, [0], predictions) == (["true"], ["duplicate", "true"])
 
 
 def test_ignored_predictions_have_no_other_outcome():
-    found = [(bar(30, 50), 0, 0.9), (bar(30, 50), 0, 0.1)]
+    predictions = [(bar(30, 50), 0, 0.9), (bar(30, 50), 0, 0.1)]
     region = bar(35, 60)
-    assert outcomes(ONE, [0], found, region) == (["missed"], ["ignored", "low score"])
+    assert outcomes(ONE, [0], predictions, region) == (
+        ["missed"],
+        ["ignored", "low score"],
+    )
 
 
 @given(seeds, st.booleans())
 @settings(deadline=None, max_examples=100)
 def test_every_cell_and_prediction_has_one_outcome_that_fits(seed, ignored):
     result = random_result(np.random.default_rng(seed), ignored)
-    found = match_image(result, 0.3)
-    out = find_outcomes(found)
+    matches = match_image(result, 0.3)
+    out = find_outcomes(matches)
     gt, masks = bitmaps(result)
-    segments = found.segments.to_ndarray().astype(bool)
+    segments = matches.segments.to_ndarray().astype(bool)
     iou = np.array([[(g & p).sum() / (g | p).sum() for p in masks] for g in gt])
     iou = iou.reshape(len(gt), len(masks))
     covered = np.array([[(g & p).sum() / g.sum() for p in masks] for g in gt])
@@ -113,7 +116,7 @@ def test_every_cell_and_prediction_has_one_outcome_that_fits(seed, ignored):
     def parts(g: int) -> dict[int, int]:
         """Pixels of the segments that lie by more than half in a cell."""
         inside = [(segment & gt[g]).sum() for segment in segments]
-        pairs = zip(found.segment_of, inside, segments, strict=True)
+        pairs = zip(matches.segment_of, inside, segments, strict=True)
         return {p: n for p, n, segment in pairs if n > segment.sum() / 2}
 
     assert len(out.cells) == len(gt) and len(out.predictions) == len(masks)
@@ -139,7 +142,7 @@ def test_every_cell_and_prediction_has_one_outcome_that_fits(seed, ignored):
             assert (covered[:, p] > 0.5).sum() >= 2
         elif outcome == "split":
             assert out.cells[g] == "split" and p in parts(g)
-    left = found.used & ~np.isin(out.predictions, ("true", "wrong class"))
+    left = matches.used & ~np.isin(out.predictions, ("true", "wrong class"))
     for g, outcome in enumerate(out.cells):
         p, best = out.cell_partners[g], iou[g, left].max(initial=0)
         if outcome == "bad mask":
@@ -157,10 +160,10 @@ def test_every_cell_and_prediction_has_one_outcome_that_fits(seed, ignored):
 @settings(deadline=None, max_examples=50)
 def test_confusion_adds_up_to_the_counts_of_f1(seed, ignored):
     result = random_result(np.random.default_rng(seed), ignored)
-    found = match_image(result, 0.3)
+    matches = match_image(result, 0.3)
     n = len(CLASSES)
-    table = confusion(find_outcomes(found), result.gt_labels, result.labels, n)
-    hits, false, missed = detection_counts(found, n).T
+    table = confusion(find_outcomes(matches), result.gt_labels, result.labels, n)
+    hits, false, missed = detection_counts(matches, n).T
     np.testing.assert_array_equal(np.diag(table)[:n], hits)
     np.testing.assert_array_equal(table[:n].sum(axis=1), hits + missed)
     np.testing.assert_array_equal(table[:, :n].sum(axis=0), hits + false)

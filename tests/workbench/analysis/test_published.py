@@ -111,7 +111,7 @@ def test_scores_equal_the_published_code(seed):
     square = np.pad(np.ones((5, 5), bool), 5)
     results.append(make_result(0 * square, [], [(square, 1, 0.9)]))
     matches = [match_image(result, 0.3) for result in results]
-    found = scores_of(matches)
+    scores = scores_of(matches)
     expected = dict(
         zip(
             ("mPQ", "bPQ", "aPQ", "aPQ_fp"),
@@ -121,7 +121,9 @@ def test_scores_equal_the_published_code(seed):
     )
     expected["DSB"] = np.nanmean([stardist(match) for match in matches])
     for key, value in expected.items():
-        np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(
+            scores[key], value, rtol=1e-5, atol=1e-6, err_msg=key
+        )
 
 
 def test_false_segments_of_absent_classes_count_as_each_benchmark_says():
@@ -129,9 +131,9 @@ def test_false_segments_of_absent_classes_count_as_each_benchmark_says():
     square = np.pad(np.ones((5, 5), bool), 5)
     one = make_result(1 * square, [0], [(square, 0, 0.9)])
     other = make_result(0 * square, [], [(square, 0, 0.9)])
-    found = scores_of([match_image(r, 0.5) for r in (one, other)])
-    assert (found["mPQ"], found["bPQ"], found["aPQ"]) == (1, 1, 1)
-    assert (found["aPQ_fp"], found["DSB"]) == (0.5, 0.5)
+    scores = scores_of([match_image(r, 0.5) for r in (one, other)])
+    assert (scores["mPQ"], scores["bPQ"], scores["aPQ"]) == (1, 1, 1)
+    assert (scores["aPQ_fp"], scores["DSB"]) == (0.5, 0.5)
 
 
 def test_a_cell_in_two_exact_halves_is_one_true_positive():
@@ -164,8 +166,8 @@ def test_counts_equal_a_walk_through_the_predictions(seed):
         counts[result.labels[i], 0 if hit else 1] += 1
     for g, label in enumerate(result.gt_labels):
         counts[label, 2] += g not in taken
-    found = match_image(result, 0.4)
-    np.testing.assert_array_equal(detection_counts(found, len(CLASSES)), counts)
+    matches = match_image(result, 0.4)
+    np.testing.assert_array_equal(detection_counts(matches, len(CLASSES)), counts)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +191,10 @@ def dot(x: int) -> np.ndarray:
 
 def test_centroids_pair_within_twelve_pixels():
     gt = dot(10) + 2 * dot(40) + 3 * dot(70)
-    found = [(dot(22), 0, 0.9), (dot(53), 0, 0.9), (dot(71), 1, 0.9)]
-    counts = centroid_counts(match_image(make_result(gt, [0, 1, 0], found), 0.5), 2)
+    predictions = [(dot(22), 0, 0.9), (dot(53), 0, 0.9), (dot(71), 1, 0.9)]
+    counts = centroid_counts(
+        match_image(make_result(gt, [0, 1, 0], predictions), 0.5), 2
+    )
     # 12 pixels pair, 13 do not, a pair may be of two classes.
     assert counts.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
 
@@ -226,8 +230,8 @@ def test_detection_and_classification_scores_by_hand():
 
 def test_count_errors_by_hand():
     cells = np.array([[10, 3], [20, 3], [30, 3]])
-    found = np.array([[12, 3], [17, 4], [30, 2]])
-    errors = count_errors(cells, found)
+    result = np.array([[12, 3], [17, 4], [30, 2]])
+    errors = count_errors(cells, result)
     np.testing.assert_allclose(errors["count_mae"], [5 / 3, 2 / 3])
     np.testing.assert_allclose(errors["count_bias"], [-1 / 3, 0])
     np.testing.assert_allclose(errors["count_r2"], [1 - 13 / 200, math.nan])

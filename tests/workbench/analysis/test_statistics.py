@@ -27,10 +27,10 @@ def test_interval_of_f1_covers_at_least_93_percent(n_groups, spread):
     total = counts.sum(axis=1)
     left_out = f1(total[:, None] - counts)
     rows = zip(f1(total), left_out, counts.sum(axis=-1), strict=True)
-    found = [jackknife(*row) for row in rows]
+    intervals = [jackknife(*row) for row in rows]
     # Of a cell 2/3 is hit, 1/3 missed, and 0.4 is false.
     truth = f1(np.array([2 / 3, 0.4, 1 / 3]))
-    assert np.mean([f.low <= truth <= f.high for f in found]) >= 0.93
+    assert np.mean([f.low <= truth <= f.high for f in intervals]) >= 0.93
 
 
 @pytest.mark.parametrize("n_groups", [MIN_GROUPS, 8, 13, 20])
@@ -43,13 +43,13 @@ def test_test_of_a_difference_errs_in_five_percent(n_groups):
         sizes.sum(1, keepdims=True) - sizes
     )
     values = gains.sum(1) / sizes.sum(1)
-    found = [
+    intervals = [
         jackknife(*row, score=False)
         for row in zip(values, left_out, sizes, strict=True)
     ]
-    wrong = np.mean([f.p < 0.05 for f in found])
+    wrong = np.mean([f.p < 0.05 for f in intervals])
     assert wrong <= 0.07
-    assert wrong == np.mean([not f.low <= 0 <= f.high for f in found])
+    assert wrong == np.mean([not f.low <= 0 <= f.high for f in intervals])
 
 
 def test_jackknife_of_a_mean_is_its_t_interval():
@@ -69,9 +69,9 @@ def test_few_groups_have_no_interval_but_a_reason():
 
 @pytest.mark.parametrize(("value", "score", "p"), [(0.3, True, np.nan), (0, False, 1)])
 def test_values_that_do_not_vary_have_an_interval_without_width(value, score, p):
-    found = jackknife(value, np.full(6, value), np.ones(6), score)
-    assert found.low == found.value == found.high == value
-    np.testing.assert_equal(found.p, p)
+    interval = jackknife(value, np.full(6, value), np.ones(6), score)
+    assert interval.low == interval.value == interval.high == value
+    np.testing.assert_equal(interval.p, p)
 
 
 def test_holm_by_hand():
