@@ -42,7 +42,7 @@ def main() -> None:
         raise InputError(args.out, "it exists already", "Choose another name")
     model = read_model(args.model, args.checkpoint)
     build_network(model)  # its weights fit
-    # Where the run lies on this machine is not for others.
+    # Paths of this machine stay out of the file.
     checkpoint = Path(model.info["checkpoint"])
     run = model.info.get("run", checkpoint.resolve().parent.name)
     info = {"run": run, "checkpoint": checkpoint.name}

@@ -112,7 +112,7 @@ def public_origin(url: str) -> str:
     """Scheme, host and port of a URL.
 
     Raises:
-        InputError: It is not the address of a page.
+        InputError: The URL is not the address of a page.
     """
     try:
         parts = urlsplit(url)

@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Build the runner for what is asked and test."""
+    """Build the runner, then evaluate or write the submission."""
     args = parse_args()
     cfg = Config.fromfile(args.config)
     checkpoint = Path(args.checkpoint)

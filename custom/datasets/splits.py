@@ -22,7 +22,7 @@ _NAME = re.compile(
 )
 NAMES = (
     "random_80-20, stratified_90-10, grouped_80-20, stain_80-20, kfold_5-0 (fold 0 of "
-    "5), grouped-kfold_5-0, each with _seed7 or the like behind it if wished, or all"
+    "5), grouped-kfold_5-0, each optionally followed by _seed7 or another seed, or all"
 )
 
 
@@ -243,8 +243,8 @@ def patients_from_names(names: Sequence[str], source: str | Path) -> dict[str, s
             source,
             f"{len(without)} names carry no TCGA patient: {_some(without)}",
             "Give a CSV with the columns name,patient to tools/data/make_split.py "
-            "--patients, and its split file to the config; where nobody knows the "
-            "patients, choose a split by stain, such as stain_80-20",
+            "--patients, and its split file to the config; where patients "
+            "are unknown, choose a split by stain, such as stain_80-20",
         )
     return {name: match[0] for name, match in matches.items() if match}
 

@@ -49,7 +49,7 @@ class AtomicBackend(LocalBackend):
         """Write a checkpoint beside its name, read it back, then rename it.
 
         Raises:
-            InputError: It cannot be written. An older file of this name is kept.
+            InputError: The file cannot be written; an older one of this name is kept.
         """
         with write_atomically(filepath) as part:
             part.write_bytes(obj)

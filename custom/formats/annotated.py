@@ -62,7 +62,7 @@ class Annotated:
             instances: A class and masks of it.
 
         Raises:
-            InputError: There are too many for an image of this size.
+            InputError: The masks are too many for an image of this size.
         """
         parts = [self.masks]
         limit = max(_MAX_COVER * self.size[0] * self.size[1], _COVER_FLOOR)

@@ -86,7 +86,8 @@ def save_export(path: str | Path, model: ExportedModel) -> None:
     """Write an exported model atomically.
 
     Raises:
-        InputError: It cannot be written, or :func:`load_export` would refuse it.
+        InputError: The file cannot be written, or :func:`load_export` would refuse
+            it.
     """
     data = {"format": FORMAT, "version": VERSION, **asdict(model)}
     _check(path, data)
@@ -115,11 +116,7 @@ def load_export(path: str | Path) -> ExportedModel:
 
 
 def _check(path: str | Path, data: dict) -> None:
-    """Refuse what is missing, of another type than it should be, or not plain.
-
-    Raises:
-        InputError: One of these conditions holds.
-    """
+    """Raise :class:`InputError` if keys are missing, or values of a wrong type."""
     if missing := _KEYS - data.keys():
         raise InputError(path, f"it lacks {min(missing)}", _REMEDY)
     config, classes, palette = data["config"], data["classes"], data["palette"]
@@ -162,7 +159,7 @@ def check_types(source: str | Path, config: dict[str, Any]) -> None:
         config: See :class:`ExportedModel`.
 
     Raises:
-        InputError: It names another type, or has a setting that loads something.
+        InputError: The config names another type, or has a setting that loads a file.
     """
     for name, node in _nodes(config, "config"):
         if not isinstance(node, dict):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from custom.inference.segmentation import Segmentation
 
 # Images up to the first side are drawn as they are, larger ones with the second: there
-# nobody sees a cell's outline without zooming in, and drawing would cost the most.
+# a cell's outline is invisible without zooming in, and drawing would cost the most.
 _WHOLE_SIDE, _SMALLER_SIDE = 8192, 4096
 # Pillow's own font has no µ.
 _FONT = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))

@@ -21,7 +21,7 @@ _STATISTICS = ("min", "max", "current", "mean")
 
 
 def _statistic(owner: type, name: str) -> Callable:
-    """What stands for ``getattr`` in a pickle: a history's own functions only.
+    """Replacement for ``getattr`` in a pickle: a history's own functions only.
 
     MMEngine pickles them with every history, by ``getattr(HistoryBuffer, "mean")``; the
     real ``getattr`` would open all of Python to the file.
@@ -34,7 +34,8 @@ def _statistic(owner: type, name: str) -> Callable:
 
 
 # What MMEngine puts into checkpoints beside tensors and plain Python: the history of
-# the scalars, and numpy's numbers and arrays (numpy 1 and 2 name their makers anew).
+# the scalars, and numpy's numbers and arrays (numpy 1 and 2 name the constructors
+# differently).
 _ALLOWED = [
     HistoryBuffer,
     (_statistic, "builtins.getattr"),
@@ -112,10 +113,10 @@ def check_written(part: Path, path: str | Path) -> None:
 
     Args:
         part: The temporary file.
-        path: What it is to become, for the message.
+        path: Its final path, for the message.
 
     Raises:
-        InputError: It is not what was written.
+        InputError: The file differs from what was written.
     """
     if not is_whole(part):
         raise InputError(

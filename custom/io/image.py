@@ -209,15 +209,15 @@ def as_labels(path: str | Path, image: np.ndarray) -> np.ndarray:
     """Check the values of a label image.
 
     Args:
-        path: Where it is from.
+        path: The file of the image, for errors.
         image: (H, W) of any number type.
 
     Returns:
         (H, W) int32.
 
     Raises:
-        InputError: It has another shape or type, or holds numbers that are fractions,
-            negative, NaN or above 2^31 - 1.
+        InputError: The array has another shape or type, or holds values that are
+            fractions, negative, NaN or above 2^31 - 1.
     """
     if image.ndim != 2 or image.dtype.kind not in "buif":
         raise InputError(

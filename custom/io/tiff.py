@@ -241,7 +241,7 @@ def check_part(path: str | Path, page: tifffile.TiffPage, data: bytes) -> None:
     """Refuse a JPEG strip or tile that is larger than the page declares.
 
     Raises:
-        InputError: Its own header says so.
+        InputError: The part's header declares a larger size.
     """
     if page.compression not in SELF_SIZED:
         return
@@ -262,7 +262,7 @@ def check_colours(path: str | Path, page: tifffile.TiffPage) -> None:
     """Refuse a page that is neither RGB nor gray, such as CMYK.
 
     Raises:
-        InputError: Its photometric interpretation is another one.
+        InputError: The photometric interpretation is neither RGB nor gray.
     """
     # JPEG-compressed YCbCr comes out of tifffile as RGB.
     from_jpeg = page.photometric.name == "YCBCR" and page.compression in _JPEG

@@ -23,8 +23,8 @@ Part = tuple[Tensor, DetDataSample, View]
 class TiledDetector(TwoStageDetector):
     """Any detector of the Mask R-CNN family, predicting in overlapping tiles.
 
-    ``type='TiledDetector'`` takes the place of ``'MaskRCNN'``, ``'CascadeRCNN'`` and
-    the like, which add nothing to :class:`TwoStageDetector`. Parameters, training and
+    ``type='TiledDetector'`` replaces ``'MaskRCNN'``, ``'CascadeRCNN'`` and other
+    detectors, which add nothing to :class:`TwoStageDetector`. Parameters, training and
     checkpoints are those of the plain detector. An image that fits into one tile is
     predicted as by the plain detector; otherwise tiles are cut from the image that the
     test pipeline gives, predicted in batches and merged, see

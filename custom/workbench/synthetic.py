@@ -41,7 +41,7 @@ _STAINS = np.array(
         [[0.563, 0.720, 0.406], [0.216, 0.801, 0.558]],
     ]
 )
-_MIN_AREA = 30  # pixels; less is a sliver at the image border that nobody can name
+_MIN_AREA = 30  # pixels; less is a sliver at the image border
 _MAX_CUT = 0.12  # a cell that would lose more to its neighbours goes elsewhere
 _TRIES = 24
 
@@ -344,7 +344,7 @@ def _new_folder(root: str | Path) -> Path:
     """The absolute path of a folder that does not exist, or is empty.
 
     Raises:
-        InputError: It is a file or a folder that is not empty.
+        InputError: The path is a file or a folder that is not empty.
     """
     root = Path(root).resolve()
     if root.is_file() or (root.is_dir() and any(root.iterdir())):

@@ -39,7 +39,7 @@ def open_source(path: Path, split: str | None) -> Source:
     """Open a config or a folder.
 
     Raises:
-        InputError: It is neither, or the data set refuses it.
+        InputError: The path is neither, or the data set refuses it.
     """
     if path.is_dir():
         common = {

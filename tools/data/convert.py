@@ -111,7 +111,8 @@ def parse_classes(text: str | None) -> dict[str, str] | None:
     """The table of ``--classes``.
 
     Raises:
-        InputError: It is not NAME=NAME,..., or a new name cannot be that of a file.
+        InputError: The text is not NAME=NAME,..., or a new name is not a valid file
+            name.
     """
     if text is None:
         return None

@@ -3,7 +3,7 @@
 Images of one patient resemble each other, so the patient is what is independent. The
 intervals are 95 % t intervals of a delete-one-group jackknife, which cover at least
 93 % from five groups on (simulated in tests/workbench/analysis); a bootstrap of so few
-groups covers 83 to 93 %. With fewer groups the reason stands instead of the interval.
+groups covers 83 to 93 %. With fewer groups a reason replaces the interval.
 """
 
 from __future__ import annotations

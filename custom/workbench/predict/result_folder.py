@@ -61,8 +61,8 @@ class ResultFolder:
             settings: What the cells depend on; plain values.
 
         Raises:
-            InputError: It has results of other settings or files of the same names, or
-                cannot be written.
+            InputError: The folder has results of other settings or files of the same
+                names, or cannot be written.
         """
         settings, path = _plain(settings), self.root / _SETTINGS
         if path.exists():

@@ -94,11 +94,7 @@ def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Refuse runs of different classes or validation images.
-
-    Raises:
-        InputError: They differ.
-    """
+    """Raise :class:`InputError` if the runs differ in classes or validation images."""
     first = runs[0]
     for other in runs[1:]:
         ours, theirs = classes_of(first.cfg), classes_of(other.cfg)

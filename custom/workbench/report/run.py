@@ -92,7 +92,7 @@ def read_run(path: Path, name: str, data_root: Path | None) -> Run:
         data_root: Where its images are; None for the folder that the run used.
 
     Raises:
-        InputError: It is not a training run, or a file in it is broken.
+        InputError: The folder is not a training run, or a file in it is broken.
     """
     run = Run(
         path,
@@ -124,7 +124,7 @@ def read_scalars(run: Path) -> list[dict]:
     A run that was killed may have left half a line at the end of its log.
 
     Raises:
-        InputError: There are none.
+        InputError: The run lacks scalars.
     """
     rows = []
     for file in sorted(run.glob("*/vis_data/scalars.json")):

@@ -40,7 +40,7 @@ _STATIC = Path(__file__).with_name("static")
 _MAX_SHOWN_SIDE = 4096
 # Above this, in micrometres, a pixel size is a typing error.
 _MAX_MPP = 1000.0
-# The client closed the connection; nobody reads it.
+# The client closed the connection and never reads this status.
 _GONE = 499
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "

@@ -25,7 +25,7 @@ KINDS = {
 
 
 class Results:
-    """Results in memory under keys that nobody guesses.
+    """Results in memory under keys that cannot be guessed.
 
     The oldest goes when there are too many, and each after a while. Nothing is written
     to disk. To be used from one thread.

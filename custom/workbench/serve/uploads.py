@@ -81,7 +81,7 @@ def check_pixels(path: Path, limit: int) -> None:
     """Refuse an image by the size in its header, before pixels are decoded.
 
     Raises:
-        InputError: It cannot be read, or has more pixels than the limit.
+        InputError: The image cannot be read, or has more pixels than the limit.
     """
     height, width = image_size(path)
     if height * width > limit:
