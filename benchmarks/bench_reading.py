@@ -88,7 +88,7 @@ def opened(path: Path) -> tuple[int, ...]:
 
 
 def headers() -> list[Case]:
-    """What is known of a file before its pixels are decoded."""
+    """The properties of a file that need no decoding of pixels."""
     folder = tempfile.TemporaryDirectory()  # goes with the cases
     return [
         Case(

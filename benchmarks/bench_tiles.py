@@ -123,7 +123,7 @@ class Timed:
 
 
 def stub(tiles: list[np.ndarray]):
-    """What a network would find that knows dark pixels."""
+    """A stub network that detects dark pixels."""
     for tile in tiles:
         _, labels, stats, _ = cv2.connectedComponentsWithStats(
             (tile[:, :, 0] < 160).astype(np.uint8), connectivity=8

@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def settings_of(args: argparse.Namespace, segmenter: Segmenter) -> dict:
-    """What the cells depend on beside the image."""
+    """The settings that determine the cells of an image."""
     given = ("region", "tta", "amp", "channel_order", "max_value")
     used = ("score_thr", "tile", "overlap", "tissue", "one_class")
     return {

@@ -28,7 +28,7 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Split:
-    """Which images are for training and which for validation.
+    """The training and validation images of a data set.
 
     Attributes:
         name: What a config calls it, for example ``stratified_80-20_seed42``.

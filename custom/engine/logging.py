@@ -1,4 +1,4 @@
-"""What a run prints, and the files of metrics and images that it logs."""
+"""Console output of a run, and the metrics and images that it logs."""
 
 from __future__ import annotations
 

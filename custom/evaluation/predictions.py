@@ -113,7 +113,7 @@ class Predictions:
     info: dict = field(default_factory=dict)
 
     def entries(self) -> list[dict]:
-        """The list that a submission holds."""
+        """The entries of a submission."""
         return [entry for image in self.images for entry in image.entries()]
 
     def save(self, path: str | Path) -> None:

@@ -117,7 +117,7 @@ class _NoDocumentType(ElementTree.TreeBuilder):
     """
 
     def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Refuse."""
+        """Refuse a document type."""
         raise _DocumentTypeError
 
 

@@ -255,7 +255,7 @@ def _convert_one(
 
 
 def _outputs(folder: Path) -> list[str]:
-    """What is to be moved: whole folders of the image, or files in common folders."""
+    """The paths to move: whole folders of the image, or files in common folders."""
     outputs = []
     for path in sorted(folder.iterdir()):
         common = path.is_dir() and path.name != folder.name

@@ -114,7 +114,7 @@ def _instances(
 
 
 def _kind(feature: dict, properties: dict) -> str | None:
-    """What QuPath says that an object is; None if QuPath did not write it."""
+    """QuPath's type of an object; None if QuPath did not write it."""
     kind = properties.get("objectType", properties.get("object_type"))
     number = feature.get("id")
     if kind is None and isinstance(number, str) and number.endswith("Object"):

@@ -63,7 +63,7 @@ FORBIDDEN_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """What an exported file holds.
+    """Contents of an exported model file.
 
     Attributes:
         config: ``model`` and ``pipeline``, the network and its test pipeline, as in a

@@ -17,7 +17,7 @@ METHODS = ("nms", "wbf")
 
 @dataclass
 class Fused:
-    """What fusion leaves, best score first.
+    """Fused detections, best score first.
 
     Attributes:
         boxes: (M, 4) float64, xyxy.

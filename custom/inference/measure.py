@@ -90,7 +90,7 @@ def measure(
 
 
 def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:
-    """What skimage's ``regionprops`` measures of a mask, of many masks at once.
+    """Shape properties of many masks, as skimage's ``regionprops`` of each.
 
     Returns:
         Columns (N,) float64; ``x`` and ``y`` are those of the centroid.

@@ -57,7 +57,7 @@ def draw_overlay(segmentation: Segmentation, max_side: int | None) -> np.ndarray
 def _legend(
     segmentation: Segmentation, shape: tuple[int, ...], mpp: float | None
 ) -> np.ndarray:
-    """What is below an image: a legend and, if ``mpp`` is known, a scale bar."""
+    """The strip below an image: a legend and, if ``mpp`` is known, a scale bar."""
     height, width = shape[:2]
     letters = int(np.clip(min(height, width) / 50, 12, 96))
     font = PIL.ImageFont.truetype(_FONT, letters)

@@ -36,7 +36,7 @@ Strip = dict[str, np.ndarray]
 
 
 class Network(Protocol):
-    """What a :class:`Segmenter` needs of a model.
+    """The model interface that a :class:`Segmenter` needs.
 
     Attributes:
         classes: Names of the classes.

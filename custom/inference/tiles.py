@@ -231,7 +231,7 @@ class TileMerger:
         self._cut.append(cut[keep])
 
     def state(self) -> dict[str, np.ndarray]:
-        """What has been added so far, as arrays for a file; see :meth:`restore`."""
+        """All detections added so far, as arrays for a file; see :meth:`restore`."""
         return {
             **Detections.cat(self._parts).state(),
             "tiles": np.concatenate(self._tiles),

@@ -97,7 +97,7 @@ def _config_of(folder: Path) -> Path:
 
 
 def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
-    """What predicting needs of a config and its checkpoint.
+    """The model for prediction, from a config and its checkpoint.
 
     The weights are those that a test would use: EMA weights where the run has them,
     because MMEngine's ``EMAHook`` saves them as the ``state_dict``. What loads initial

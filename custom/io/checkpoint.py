@@ -127,7 +127,7 @@ def check_written(part: Path, path: str | Path) -> None:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether a file is a zip archive, as ``torch.save`` makes it, without damage.
+    """Whether a file is an undamaged zip archive, as ``torch.save`` writes it.
 
     Every byte is read and compared to the check sums in it (0.3 s for 150 MB).
     """

@@ -242,7 +242,7 @@ def as_labels(path: str | Path, image: np.ndarray) -> np.ndarray:
 
 
 def _describe(image: np.ndarray) -> str:
-    """What is wrong with the values of a label image."""
+    """The error in the values of a label image."""
     if np.isnan(image).any():
         return f"{int(np.isnan(image).sum())} label values are NaN"
     if (image < 0).any():

@@ -61,7 +61,7 @@ class Pixels:
         return as_rgb(self.source, image, self.max_value)
 
     def dark_note(self) -> str:
-        """What is wrong if 16-bit pixels read so far fill under an eighth of the range.
+        """A warning if the 16-bit pixels read so far fill under an eighth of the range.
 
         Such an image is black: cameras of 12 bits write up to 4,095 of 65,535.
         """

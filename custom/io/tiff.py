@@ -171,7 +171,7 @@ def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
 
 
 def _ome_images(file: tifffile.TiffFile) -> list[dict]:
-    """What OME's metadata say of the pixels of each image."""
+    """OME's metadata of the pixels of each image."""
     images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
     return [i["Pixels"] for i in (images if isinstance(images, list) else [images])]
 

@@ -164,7 +164,7 @@ def _cached(url: str) -> Path:
 
 
 def _local(source: str) -> Path:
-    """Where the file is that :func:`find_weights` found."""
+    """The local path of a file of :func:`find_weights`."""
     return _cached(source) if "://" in source else Path(source)
 
 

@@ -1,1 +1,1 @@
-"""What a person looks at: reports, audits, the web page, studies. Tools import it."""
+"""Reports, audits, prediction folders, the web page, studies; for tools only."""

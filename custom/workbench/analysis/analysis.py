@@ -262,7 +262,7 @@ def _count_outcomes(
     images: Sequence[tuple[np.ndarray, np.ndarray]],
     classes: Sequence[str],
 ) -> dict[str, dict[str, int]]:
-    """How often each outcome is, by class, of (outcomes, labels) of each image."""
+    """Counts of each outcome by class, from the (outcomes, labels) of each image."""
     outcomes, labels = (np.concatenate(parts) for parts in zip(*images, strict=True))
     return {
         c: {n: int(np.count_nonzero(outcomes[labels == k] == n)) for n in names}

@@ -104,7 +104,7 @@ class ResultFolder:
         return record if record.get("image") == _identity(image) else {}
 
     def is_finished(self, image: ImageInput) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all files of an image are complete."""
         record = self._known(image)
         return (
             bool(record)
@@ -204,7 +204,7 @@ def _load(path: Path) -> Arrays:
 
 
 def _identity(image: ImageInput) -> dict:
-    """What tells whether an image is still the one that was predicted."""
+    """Values by which a changed image is recognised."""
     status = image.path.stat()
     return {
         "path": str(image.path.absolute()),

@@ -43,7 +43,7 @@ def join_processes(launcher: str) -> tuple[int, int]:
 
 
 def exchange(mine: list) -> list[list]:
-    """What each process has, in their order; waits for all.
+    """Gather an object of each process, in rank order; waits for all.
 
     Raises:
         InputError: A process has died.

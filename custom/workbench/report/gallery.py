@@ -52,7 +52,7 @@ def gallery(
     images: Iterable[tuple[int, np.ndarray]],
     palette: Sequence[Color],
 ) -> dict:
-    """What ``gallery.html.j2`` takes for one or several runs on the same images.
+    """Data of ``gallery.html.j2`` for one or several runs on the same images.
 
     Args:
         runs: Names.

@@ -56,7 +56,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes and keeps.
+    """Limits of uploads and stored results.
 
     Attributes:
         upload_bytes: Of one image file.
@@ -154,7 +154,7 @@ class _SecurityHeaders:
 
 
 class _Handlers:
-    """What the routes call.
+    """Handlers of the routes.
 
     One image goes through the model at a time; the others wait in the order in which
     they were received.
@@ -289,7 +289,7 @@ def _check_place(places: asyncio.Semaphore, reason: str) -> None:
 
 
 def _answer_result(result: Segmentation, key: str, seconds: float) -> Response:
-    """What the page draws: for each cell its class, score, area and outline."""
+    """JSON for the page: for each cell its class, score, area and outline."""
     height, width = result.size
     columns = (
         result.classes.tolist(),
