@@ -1,4 +1,4 @@
-"""Long tests of faults, and the table of what each of them cost."""
+"""Long tests of faults, and a table of their results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from .runs import train
 
-_HEADER = ("fault", "how tried", "times", "lost")
+_HEADER = ("fault", "how tried", "times", "result")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marker
@@ -28,8 +28,8 @@ def fault(record_property) -> Callable[..., None]:
     Call it where the numbers are known; a test that fails later shows in its row.
     """
 
-    def row(fault: str, how: str, times: int | str, lost: str) -> None:
-        record_property("fault", [fault, how, str(times), lost])
+    def row(fault: str, how: str, times: int | str, result: str) -> None:
+        record_property("fault", [fault, how, str(times), result])
 
     return row
 
@@ -59,6 +59,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
                     rows.append(row if outcome == "passed" else [*row[:3], "FAILED"])
     if not rows:
         return
-    terminalreporter.section("what faults cost")
+    terminalreporter.section("faults")
     for row in (_HEADER, ["---"] * 4, *rows):
         terminalreporter.line("| " + " | ".join(row) + " |")

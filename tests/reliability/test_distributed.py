@@ -298,5 +298,5 @@ def test_a_lost_process_ends_the_run(
         fault_name,
         how,
         1,
-        f"nothing before the last checkpoint; the run ends and {end}",
+        f"run ends and {end}",
     )

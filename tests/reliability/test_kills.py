@@ -47,7 +47,7 @@ def killed_run(root, config, options, work_dir: Path, chance) -> Counter:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "config", "options", "least"), RUNS)
-def test_a_killed_run_ends_as_if_nobody_had_killed_it(
+def test_a_killed_run_ends_as_an_undisturbed_one(
     name, config, options, least, tiny_root, references, tmp_path, fault
 ):
     reference = references(config)
@@ -88,7 +88,7 @@ def test_a_killed_run_ends_as_if_nobody_had_killed_it(
         ("evaluation", [], ["predictions.json"], 6),
     ],
 )
-def test_a_killed_test_leaves_whole_files_or_none(
+def test_a_killed_test_leaves_complete_files_or_none(
     name, arguments, files, least, tiny_root, references, tmp_path, fault
 ):
     checkpoint = next(references("tiny_iters.py").glob("best_*.pth"))
@@ -155,7 +155,7 @@ def test_a_killed_test_leaves_whole_files_or_none(
     fault(
         f"process killed, {name}",
         f"SIGKILL while files are written and around it; {outcomes[0]} left no file, "
-        f"{kills - outcomes[0]} some, all whole",
+        f"{kills - outcomes[0]} some, all complete",
         kills,
-        "nothing: the same command gives the same files",
+        "no file or complete ones; the same command gives the same files",
     )

@@ -141,7 +141,7 @@ def test_lost_node_ends_the_other(root, tmp_path, nodes, fault):
         "a node is lost",
         "network of one of two nodes (name spaces) cut, timeout of 20 s",
         1,
-        "nothing before the last checkpoint; the other node ends after the timeout",
+        "the other node ends after the timeout",
     )
 
 

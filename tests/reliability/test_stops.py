@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk, tiny_root, references, fa
         "disk full",
         "a file system of 130 MB, filled while a run writes to it",
         1,
-        "nothing that was saved; the repeated iterations are bit-identical",
+        "saved files intact; repeated iterations bit-identical",
     )
 
 
@@ -151,7 +151,7 @@ def test_a_forbidden_folder_is_left_as_it_was(
         "folder read-only",
         "chattr +i while a run writes to it",
         1,
-        "nothing that was saved; the repeated iterations are bit-identical",
+        "saved files intact; repeated iterations bit-identical",
     )
 
 
