@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
 
-from custom.datasets import SeededDataset
+from custom.datasets.samplers import SeededDraws
 from custom.engine.runner import CellRunner
 
 _number = itertools.count()
@@ -64,6 +64,10 @@ class Numbers:
         return self.rows[index] + self.noise * torch.randn(4)
 
 
+class SeededNumbers(SeededDraws, Numbers):
+    """Numbers whose noise follows the draw."""
+
+
 def runner(
     work_dir: Path,
     epochs: bool = False,
@@ -86,7 +90,7 @@ def runner(
         work_dir=str(work_dir),
         train_dataloader={
             **loader,
-            "dataset": SeededDataset(Numbers(noise=0.1)),
+            "dataset": SeededNumbers(noise=0.1),
             "sampler": {"type": sampler, "shuffle": True},
         },
         val_dataloader={

@@ -27,13 +27,7 @@ from custom.transforms.loading import image_loader
 
 
 class ImageFiles(NamedTuple):
-    """The files of one image.
-
-    Attributes:
-        image: The image.
-        labels: Its label images, or folders of masks, by the names that they have on
-            disk.
-    """
+    """An image, and its label images or folders of masks by their names on disk."""
 
     image: Path
     labels: dict[str, Path]
@@ -81,9 +75,8 @@ class CellDataset(SeededDraws, BaseDetDataset):
         if subset not in ("train", "val"):
             raise InputError("subset", f"{subset!r} is unknown", "Use 'train' or 'val'")
         if bad_files not in ("error", "skip"):
-            raise InputError(
-                "bad_files", f"{bad_files!r} is unknown", "Use 'error' or 'skip'"
-            )
+            remedy = "Use 'error' or 'skip'"
+            raise InputError("bad_files", f"{bad_files!r} is unknown", remedy)
         self.split_spec, self.subset, self.bad_files = split, subset, bad_files
         self.class_of = dict(class_of or {})
         self.split: Split | None = None
@@ -115,16 +108,11 @@ class CellDataset(SeededDraws, BaseDetDataset):
         """
         folder = Path(self.data_prefix["img"])
         files = self._scan(folder)
-        label_of = self._label_of()
-        classes = self.metainfo["classes"]
-        labels = {
-            name: {label_of.get(key, IGNORE_LABEL) for key in one.labels}
-            for name, one in files.items()
-        }
-        classes_of = {
-            name: [c for label, c in enumerate(classes) if label in present]
-            for name, present in labels.items()
-        }
+        label_of, classes = self._label_of(), self.metainfo["classes"]
+        classes_of = {}
+        for name, one in files.items():
+            present = {label_of.get(key, IGNORE_LABEL) for key in one.labels}
+            classes_of[name] = [c for i, c in enumerate(classes) if i in present]
         images = {name: one.image for name, one in files.items()}
         self.split = find_split(self.split_spec, classes_of, folder, images)
         names = getattr(self.split, self.subset)
@@ -185,11 +173,8 @@ class CellDataset(SeededDraws, BaseDetDataset):
                 "Remove the file, or name the class in the data set's metainfo",
             )
         if not files.image.is_file():
-            raise InputError(
-                files.image.parent,
-                f"{files.image.name} is missing",
-                "Add it, or remove the folder",
-            )
+            reason = f"{files.image.name} is missing"
+            raise InputError(files.image.parent, reason, "Add it, or remove the folder")
         size = image_size(files.image)
         label_files, counts = [], [0] * len(classes)
         for key, path in self._label_files(files, size):
@@ -279,7 +264,7 @@ class CellDataset(SeededDraws, BaseDetDataset):
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder.
+    """The folders in a folder, without hidden ones, sorted.
 
     Raises:
         InputError: The folder does not exist.
@@ -292,4 +277,4 @@ def subfolders(folder: Path) -> list[Path]:
             "variable CELL_DATA_ROOT (2021 task: NUCLEI_DATA_ROOT), to the "
             "folder that holds it",
         )
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())

@@ -9,11 +9,9 @@ from mmdet.registry import DATASETS
 from custom.datasets.cell import CellDataset, ImageFiles
 from custom.errors import InputError
 from custom.io.image import image_size
-from custom.io.json_file import read_json
-from custom.io.names import IGNORE, IGNORE_LABEL, image_name
+from custom.io.json_file import COCO_REMEDY, read_coco_json
+from custom.io.names import IGNORE_LABEL, image_name
 from custom.transforms.loading import LoadLabelMasks
-
-_REMEDY = "See https://cocodataset.org/#format-data"
 
 
 @DATASETS.register_module()
@@ -31,33 +29,20 @@ class CocoCellDataset(CellDataset):
 
     def _scan(self, folder: Path) -> dict[str, ImageFiles]:
         """The image of each name; its classes are keys without a file."""
-        data = read_json(self.ann_file, _REMEDY)
-        try:
-            categories = {c["id"]: str(c["name"]) for c in data["categories"]}
-            self._rows = {i["id"]: {**i, "annotations": []} for i in data["images"]}
-            for annotation in data["annotations"]:
-                row = self._rows[annotation["image_id"]]
-                name = categories[annotation["category_id"]]
-                crowd = annotation.get("iscrowd", 0)
-                row["annotations"].append((IGNORE if crowd else name, annotation))
-            rows = {image_name(Path(r["file_name"])): r for r in self._rows.values()}
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(
-                self.ann_file, f"not COCO JSON ({error!r})"[:300], _REMEDY
-            ) from None
-        if not rows or len(rows) < len(data["images"]):
+        _, images = read_coco_json(self.ann_file)
+        self._rows = {image_name(Path(row["file_name"])): row for row in images}
+        if not images or len(self._rows) < len(images):
             raise InputError(
                 self.ann_file,
-                f"its {len(data['images'])} images have {len(rows)} different names",
+                f"its {len(images)} images have {len(self._rows)} different names",
                 "Give each image a unique id and name",
             )
-        self._rows = rows
         return {
             name: ImageFiles(
                 folder / row["file_name"],
                 {key: Path(self.ann_file) for key, _ in row["annotations"]},
             )
-            for name, row in rows.items()
+            for name, row in self._rows.items()
         }
 
     def _label_files(self, files, size) -> list:
@@ -70,16 +55,11 @@ class CocoCellDataset(CellDataset):
         entry = super()._entry(name, row["id"], files)
         del entry["label_files"]
         entry["instances"] = instances = []
-        for key, annotation in row["annotations"]:
+        for key, mask in row["annotations"]:
             label = label_of[key]
             ignored = label == IGNORE_LABEL
-            instances.append(
-                {
-                    "mask": annotation.get("segmentation"),
-                    "bbox_label": label,
-                    "ignore_flag": int(ignored),
-                }
-            )
+            instance = {"mask": mask, "bbox_label": label, "ignore_flag": int(ignored)}
+            instances.append(instance)
             if not ignored:
                 entry["counts"][label] += 1
         if image_size(files.image) != (row.get("height"), row.get("width")):
@@ -93,7 +73,7 @@ class CocoCellDataset(CellDataset):
             LoadLabelMasks().transform(dict(entry))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                self.ann_file, f"a mask of {name} is malformed ({error!r})", _REMEDY
+                self.ann_file, f"a mask of {name} is malformed ({error!r})", COCO_REMEDY
             ) from None
         return entry
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import tifffile
 from mmdet.registry import DATASETS
 
 from custom.datasets.cell import CellDataset, ImageFiles, subfolders
 from custom.errors import InputError
-from custom.io.mask_folder import pack_mask_folder
+from custom.io.atomic import part_of
+from custom.io.image import read_instances
 from custom.io.names import IMAGE_SUFFIXES
+from custom.structures import BoxMasks, LabelMasks
 
 
 @DATASETS.register_module()
@@ -19,13 +26,12 @@ class NucleiDataset(CellDataset):
     """Images with one bitmap per nucleus.
 
     The layout is ``<image>/images/<image>.png`` with ``<image>/masks/*.png``: the
-    nuclei task of 2021 and the 2018 Data Science Bowl. The bitmaps of an image are
-    packed into a label image once. Options and entries are those of
-    :class:`CellDataset`, of one class.
+    nuclei task of 2021 and the 2018 Data Science Bowl. An image has up to 1,862
+    bitmaps of one megapixel, which take seconds to decode; they are packed into label
+    images once. Options and entries are those of :class:`CellDataset`, of one class.
 
     Args:
-        cache_dir: Folder of the label images, see
-            :func:`custom.io.mask_folder.pack_mask_folder`.
+        cache_dir: Folder of the label images, see :func:`pack_masks`.
     """
 
     METAINFO: ClassVar[dict] = {"classes": ("nucleus",)}
@@ -57,8 +63,66 @@ class NucleiDataset(CellDataset):
     ) -> list[tuple[str, Path]]:
         """The packed label images of an image's masks."""
         ((class_name, folder),) = files.labels.items()
-        paths = pack_mask_folder(folder, size, self.cache_dir)
-        return [(class_name, Path(path)) for path in paths]
+        paths = pack_masks(folder, size, Path(self.cache_dir).expanduser())
+        return [(class_name, path) for path in paths]
+
+
+def pack_masks(folder: Path, size: tuple[int, int], cache: Path) -> list[Path]:
+    """Label images of a folder of bitmaps, written if they are absent.
+
+    Args:
+        folder: Holds ``*.png``, see :func:`custom.io.image.read_instances`. The n-th
+            in alphabetical order gets the id n.
+        size: (H, W) of the image.
+        cache: Folder of the label images. They are used as long as each bitmap has the
+            size and time of change that it had then.
+
+    Returns:
+        The label images, one unless instances overlap.
+
+    Raises:
+        InputError: There are no bitmaps, one cannot be used, or the cache cannot be
+            written.
+    """
+    files = sorted(folder.glob("*.png"))
+    if not files:
+        raise InputError(
+            folder,
+            "it lacks masks (*.png)",
+            "Expected: one bitmap per instance; take an image without any out of "
+            "the data set",
+        )
+    key = hashlib.sha256(f"{os.path.realpath(folder)} {size}".encode())
+    for path in files:
+        stat = path.stat()
+        key.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    target = cache / key.hexdigest()[:32]
+    if not target.is_dir():
+        masks = BoxMasks.from_patches(read_instances(files, size), size)
+        _write_planes(LabelMasks.from_rles(masks.to_rle(), size).planes, target)
+    return sorted(target.glob("labels*.tif"))
+
+
+def _write_planes(planes: np.ndarray, target: Path) -> None:
+    """Write a folder of label images atomically."""
+    try:
+        part = part_of(target)
+        part.mkdir(parents=True)
+        try:
+            for number, labels in enumerate(planes, 1):
+                path = part / f"labels{number}.tif"
+                tifffile.imwrite(path, labels, compression="zlib")
+            part.rename(target)
+        except OSError:
+            shutil.rmtree(part, ignore_errors=True)
+            if not target.is_dir():  # another process was faster
+                raise
+    except OSError as error:
+        raise InputError(
+            target.parent,
+            f"label images cannot be written there ({error.strerror})",
+            "Set CELL_LABEL_CACHE to a folder that can be written",
+        ) from None
 
 
 @DATASETS.register_module()

@@ -30,7 +30,7 @@ def check_images(
 
     Args:
         paths: The images.
-        loader: How the pipeline loads them; None checks nothing.
+        loader: The step of the pipeline that loads them; None checks nothing.
         source: Their folder.
 
     Raises:

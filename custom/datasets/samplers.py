@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmdet.registry import DATA_SAMPLERS, DATASETS
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler, RepeatDataset
 
 
 class Draw(int):
@@ -90,42 +90,19 @@ class SeededDraws:
             return super().__getitem__(int(index))  # type: ignore[misc]
 
 
-class _Wrapper:
-    """A data set around another one."""
-
-    def __init__(self, dataset) -> None:
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-
-    @property
-    def metainfo(self) -> dict:
-        """The data set's classes and palette."""
-        return self.dataset.metainfo
-
-    def full_init(self) -> None:
-        """Load the index of the data set."""
-        self.dataset.full_init()
-
-    def get_data_info(self, index: int) -> dict:
-        """The entry of an image (for samplers that group by shape)."""
-        return self.dataset.get_data_info(int(index))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int):
-        return self.dataset[index]
-
-
 @DATASETS.register_module()
-class SeededDataset(SeededDraws, _Wrapper):
+class SeededDataset(SeededDraws, RepeatDataset):
     """The outermost wrapper of a training set that other wrappers surround.
 
     ``MultiImageMixDataset`` and ``ClassBalancedDataset`` lose the seed of a draw;
     CellDataset needs no wrapper.
 
     Args:
-        dataset: The data set, or its config.
+        dataset: The data set's config.
     """
+
+    def __init__(self, dataset: dict) -> None:
+        super().__init__(dataset, times=1)
 
 
 @contextmanager

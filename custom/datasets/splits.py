@@ -16,9 +16,8 @@ from custom.io.json_file import read_json, write_json
 from custom.io.names import TCGA_PATIENT
 
 _NAME = re.compile(
-    r"(?:(?P<share>random|stratified|grouped|stain)_(?P<train>\d+)-(?P<val>\d+)"
-    r"|(?P<fold_rule>kfold|grouped-kfold)_(?P<folds>\d+)-(?P<fold>\d+))"
-    r"(?:_seed(?P<seed>\d+))?"
+    r"(?P<rule>random|stratified|grouped|stain|kfold|grouped-kfold)"
+    r"_(?P<first>\d+)-(?P<second>\d+)(?:_seed(?P<seed>\d+))?"
 )
 NAMES = (
     "random_80-20, stratified_90-10, grouped_80-20, stain_80-20, kfold_5-0 (fold 0 of "
@@ -28,16 +27,14 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Split:
-    """The training and validation images of a data set.
+    """The training and validation images of a data set, by sorted names.
 
     Attributes:
         name: What a config calls it, for example ``stratified_80-20_seed42``.
         rule: ``random``, ``stratified`` (by the classes present), ``grouped`` (by
             patient), ``stain`` (by stain and sharpness), ``kfold``, ``grouped-kfold``
             or ``all``.
-        seed: Seed of the rule.
-        train: Names of the training images, sorted.
-        val: Names of the validation images, sorted.
+        seed: Of the rule.
     """
 
     name: str
@@ -96,12 +93,8 @@ def find_split(
 ) -> Split:
     """The split that a config names: a ``.json`` file, or a rule by its name.
 
-    Args:
-        spec: A path that ends in ``.json``, or one of the names of :data:`NAMES`; the
-            same name, seed and folder give the same split everywhere. Or a split.
-        classes_of: For each image of the data set the classes that it has.
-        source: The folder of the images, for messages.
-        image_of: File of each image, which ``stain`` needs.
+    The images of a file must be in the data set. A name of :data:`NAMES` is that of
+    :func:`make_split`: with one seed and folder it gives one split everywhere.
     """
     if isinstance(spec, Split) or spec.endswith(".json"):
         split = spec if isinstance(spec, Split) else Split.load(spec)
@@ -122,8 +115,7 @@ def make_split(
     All rules but ``random`` place one unit after the other, those with the rarest class
     first, where that class is most wanted: iterative stratification, Sechidis et al.,
     ECML PKDD 2011, Algorithm 1. A unit is an image, all images of a patient
-    (``grouped``), or images that look like one slide (``stain``, where patients are
-    unknown; see :func:`custom.datasets.stain.stain_clusters`).
+    (``grouped``), or those of a :func:`~custom.datasets.stain.stain_clusters`.
 
     Args:
         name: One of the names of :data:`NAMES`.
@@ -141,71 +133,66 @@ def make_split(
     match = _NAME.fullmatch(name)
     if not match:
         raise InputError(name, "no such split", f"Give a .json file, or one of {NAMES}")
-    seed = int(match["seed"] or 42)
-    rng = np.random.default_rng(seed)
-    rule = match["share"] or match["fold_rule"]
-    if match["share"]:
-        parts = int(match["train"]), int(match["val"])
-        if 0 in parts:
-            raise InputError(
-                name, "one part is empty", "Choose shares such as 80-20, or 'all'"
-            )
-        shares, chosen = [part / sum(parts) for part in parts], 1
-    else:
-        folds, chosen = int(match["folds"]), int(match["fold"])
-        if not 0 <= chosen < folds:
-            raise InputError(
-                name, f"fold {chosen} of {folds} does not exist", "Count from 0"
-            )
-        shares = [1 / folds] * folds
-    unit_of: Mapping[str, str]
+    rule, seed = match["rule"], int(match["seed"] or 42)
+    shares, chosen = _shares(name, rule, int(match["first"]), int(match["second"]))
     if rule == "stain":
         # Images are read and clustered: no other rule needs it.
         from custom.datasets.stain import stain_clusters
 
         kind, unit_of = "stain clusters", stain_clusters(image_of or {})
     elif rule.startswith("grouped"):
-        kind, unit_of = "patients", patient_of or patients_from_names(names, source)
+        kind = "patients"
+        unit_of = dict(patient_of or patients_from_names(names, source))
     else:
         kind, unit_of = "images", {image: image for image in names}
     units: dict[str, list[str]] = {}
     for image in names:
         units.setdefault(unit_of[image], []).append(image)
     keys = list(units)
-    rng.shuffle(keys)
+    np.random.default_rng(seed).shuffle(keys)
     if rule == "random":
-        count = round(shares[1] * len(names))
-        bins = [keys[count:], keys[:count]]
+        held_out = keys[: round(shares[1] * len(names))]
     else:
-        wanted = {
-            key: Counter(c for image in units[key] for c in classes_of[image])
-            for key in keys
-        }
-        bins = _stratify(keys, {k: len(units[k]) for k in keys}, wanted, shares)
-    val = sorted(image for key in bins[chosen] for image in units[key])
+        held_out = _stratify(keys, units, classes_of, shares)[chosen]
+    val = sorted(image for key in held_out for image in units[key])
     if not val or len(val) == len(names):
         raise InputError(
             source,
             f"{len(units)} {kind} are too few for the split {name}",
             "Choose another split, or 'all' to train without validation",
         )
-    train = sorted(set(names) - set(val))
-    return Split(
-        name if match["seed"] else f"{name}_seed{seed}",
-        rule,
-        seed,
-        tuple(train),
-        tuple(val),
-    )
+    train = tuple(image for image in names if image not in val)
+    name = name if match["seed"] else f"{name}_seed{seed}"
+    return Split(name, rule, seed, train, tuple(val))
+
+
+def _shares(name: str, rule: str, first: int, second: int) -> tuple[list[float], int]:
+    """The share of each part of a split, and the number of the validation's."""
+    if rule.endswith("kfold"):
+        if not 0 <= second < first:
+            raise InputError(
+                name, f"fold {second} of {first} does not exist", "Count from 0"
+            )
+        return [1 / first] * first, second
+    if 0 in (first, second):
+        raise InputError(
+            name, "one part is empty", "Choose shares such as 80-20, or 'all'"
+        )
+    return [first / (first + second), second / (first + second)], 1
 
 
 def _stratify(
     keys: list[str],
-    size: Mapping[str, int],
-    content: Mapping[str, Counter],
+    units: Mapping[str, Sequence[str]],
+    classes_of: Mapping[str, Sequence[str]],
     shares: Sequence[float],
 ) -> list[list[str]]:
     """Divide units among bins so that each gets its share of images and classes."""
+    size = {key: len(units[key]) for key in keys}
+    content = {
+        key: Counter(c for image in units[key] for c in classes_of[image])
+        for key in keys
+    }
     bins: list[list[str]] = [[] for _ in shares]
     room = np.array(shares) * sum(size.values())
     total = sum(content.values(), Counter())
@@ -215,18 +202,19 @@ def _stratify(
         remaining = Counter(c for key in left for c in content[key])
         if remaining:
             rarest = min(remaining, key=lambda c: (remaining[c], c))
-            units = [key for key in left if content[key][rarest]]
+            group = [key for key in left if content[key][rarest]]
         else:
-            rarest, units = None, left
+            rarest, group = None, left
         # Large patients first: small ones fill what is left.
-        for key in sorted(units, key=lambda k: -size[k]):
+        for key in sorted(group, key=lambda k: -size[k]):
             need = want[rarest] if rarest is not None else room
             best = max(range(len(bins)), key=lambda b: (need[b], room[b], -b))
             bins[best].append(key)
             room[best] -= size[key]
             for c, n in content[key].items():
                 want[c][best] -= n
-        left = [key for key in left if key not in set(units)]
+        placed = set(group)
+        left = [key for key in left if key not in placed]
     return bins
 
 

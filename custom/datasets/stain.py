@@ -64,11 +64,7 @@ def _clusters_of_files(files: tuple[tuple[str, int], ...]) -> list[str]:
 
 
 def cluster_names(patches: Sequence[np.ndarray]) -> list[str]:
-    """``stain01``, ... for each image, numbered in their order.
-
-    Args:
-        patches: :func:`patch_features` of each image.
-    """
+    """``stain01``, ... for the :func:`patch_features` of each image, in their order."""
     labels = cluster(signatures(patches)).tolist()
     order = {label: i for i, label in enumerate(dict.fromkeys(labels), 1)}
     return [f"stain{order[label]:02}" for label in labels]
@@ -124,12 +120,9 @@ def _features(patch: np.ndarray) -> np.ndarray:
 def signatures(patches: Sequence[np.ndarray]) -> np.ndarray:
     """Feature vector of each image, whitened by the variation within images.
 
-    The mean of an image's patches, whitened with the pooled covariance of patches
-    within images: linear discriminant analysis with the image as the class. The
+    The mean of an image's (P, F) patches, whitened with the pooled covariance of
+    patches within images: linear discriminant analysis with the image as the class. The
     covariance is shrunk by 5 % towards a diagonal one.
-
-    Args:
-        patches: N arrays (P, F).
 
     Returns:
         (N, F) float64.
@@ -164,11 +157,11 @@ def cluster(points: np.ndarray) -> np.ndarray:
 
 
 def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette of a clustering; a point alone in its cluster counts 0.
+    """Mean silhouette of two or more clusters; a point alone in its cluster counts 0.
 
     Args:
         distances: (N, N).
-        labels: (N,) of at least two clusters.
+        labels: (N,).
     """
     _, place = np.unique(labels, return_inverse=True)
     member = np.eye(place.max() + 1)[place]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from custom.errors import InputError
-from custom.io.image import MAX_INSTANCES, check_size
+from custom.io.image import MAX_INSTANCES, check_size, image_size, read_image
 from custom.io.names import IMAGE_SUFFIXES, TCGA_PATIENT, files_below, image_name
 from custom.structures.box_masks import BoxMasks
 
@@ -55,6 +55,15 @@ class Annotated:
         check_size(self.source, *self.size)
         self.masks = BoxMasks.from_patches([], self.size)
 
+    @classmethod
+    def of_file(cls, source: Path, image: Path) -> Annotated:
+        """An image file without instances so far.
+
+        Raises:
+            InputError: See :mod:`custom.io.image`.
+        """
+        return cls(source, image_size(image), partial(read_image, image))
+
     def extend(self, instances: Iterable[tuple[str, BoxMasks]]) -> None:
         """Add masks; empty ones are counted and left out.
 
@@ -84,31 +93,8 @@ class Annotated:
             parts.append(masks)
         self.masks = BoxMasks.cat(parts)
 
-    def check_same_size(self, path: Path, labels: np.ndarray) -> None:
-        """Refuse a label image that has another size than the image.
-
-        Raises:
-            InputError: The sizes differ.
-        """
-        if labels.shape != self.size:
-            raise InputError(
-                path,
-                f"its size (H, W) is {labels.shape}, its image's is {self.size}",
-                "Label image and image must show the same pixels",
-            )
-
-    def add_labels(self, name: str, path: Path, labels: np.ndarray) -> None:
-        """Add the instances of a label image.
-
-        Args:
-            name: Their class.
-            path: Where the label image is from.
-            labels: (H, W) int32.
-
-        Raises:
-            InputError: The sizes differ, or see :meth:`extend`.
-        """
-        self.check_same_size(path, labels)
+    def add_labels(self, name: str, labels: np.ndarray) -> None:
+        """Add the instances of a class from its (H, W) int32 label image."""
         self.extend([(name, BoxMasks.from_label_image(labels))])
 
     def of_classes(self, *names: str) -> BoxMasks:
@@ -162,9 +148,9 @@ class Writer:
     """Writes one format."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
-        """Write the files of one image into an empty folder.
+        """Write the files of one image into an empty folder; returns manifest entries.
 
-        They are moved to the output later. What it returns goes into the manifest.
+        The files are moved to the output later.
         """
         raise NotImplementedError
 
@@ -173,7 +159,7 @@ class Writer:
 
 
 def pair_with_images(
-    annotations: Iterable[tuple[str, Path]],
+    annotations: Sequence[tuple[str, Path]],
     images: Path,
     read: Callable[[Path, Path], Annotated],
 ) -> list[Item]:
@@ -190,7 +176,6 @@ def pair_with_images(
         InputError: An image is missing, a name is not unique or cannot be that of a
             file.
     """
-    annotations = list(annotations)
     annotation_files = {path for _, path in annotations}
     candidates: dict[str, list[Path]] = {}
     for path in files_below(images, IMAGE_SUFFIXES):
@@ -204,18 +189,15 @@ def pair_with_images(
                 f"the image {name} is missing in {images}",
                 "Name the folder of the images with --images",
             )
-        ranks = {
-            image: (
-                image.parent != path.parent,
-                IMAGE_SUFFIXES.index(image.suffix.lower()),
-            )
-            for image in candidates[name]
-        }
-        image = min(ranks, key=ranks.__getitem__)
+
+        def rank(image: Path, folder: Path = path.parent) -> tuple[bool, int]:
+            suffix = image.suffix.lower()
+            return image.parent != folder, IMAGE_SUFFIXES.index(suffix)
+
+        image = min(candidates[name], key=rank)
         file = image.relative_to(images).as_posix()
-        items.append(
-            Item(name, (path, image), file, partial(read, path, image), number)
-        )
+        read_both = partial(read, path, image)
+        items.append(Item(name, (path, image), file, read_both, number))
     return check_names(items)
 
 
@@ -246,11 +228,7 @@ def find_pairs(
 
 
 def check_names(items: list[Item]) -> list[Item]:
-    """Return the items whose names can be those of files.
-
-    Raises:
-        InputError: A name is not unique or cannot be that of a file.
-    """
+    """Return the items; raise :class:`InputError` for names that cannot be files."""
     seen: dict[str, Item] = {}
     for item in items:
         if not SAFE_NAME.fullmatch(item.name):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,7 +16,6 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.formats.annotated import Annotated, Source, find_pairs
-from custom.io.image import image_size, read_image
 from custom.io.names import IGNORE, NUCLEUS
 from custom.structures.box_masks import BoxMasks
 from custom.structures.polygons import fill, fill_with_outline
@@ -31,10 +28,11 @@ MONUSAC_CLASSES = {
     "Macrophage": "class4",
     "Ambiguous": IGNORE,
 }
+# ImageScope's types; others are 2 ellipse, 3 arrow and 4 ruler.
+_FREEHAND, _RECTANGLE = "0", "1"
 # ElementTree needs some ten times as much memory as the text.
 _MAX_BYTES = 1 << 27
 _NUMBER = re.compile(r"_\d+$")
-_FREEHAND, _RECTANGLE = "0", "1"
 _REMEDY = "Save the annotations of ImageScope again"
 
 
@@ -49,39 +47,34 @@ def find_monuseg(root: Path, images: Path | None = None) -> Source:
     return find_pairs(root, images, ".xml", read_monuseg, (NUCLEUS,))
 
 
-@dataclass
-class Region:
-    """One outline.
+class _NoDocumentType(ElementTree.TreeBuilder):
+    """Refuses document types before their content is read.
 
-    Args:
-        layer: Name of the class, stripped, '' if the file gives none.
-        kind: ImageScope's type: 0 freehand, 1 rectangle, 2 ellipse, 3 arrow, 4 ruler.
-        negative: It is cut out of others ("negative region of analysis").
-        vertices: (V, 2) float64 (x, y).
+    They are not part of the format; the entities that they declare are how a small
+    file becomes a huge one, or reads others.
     """
 
-    layer: str
-    kind: str
-    negative: bool
-    vertices: np.ndarray
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def doctype(self, name: str, pubid: str, system: str) -> None:
+        """Refuse a document type."""
+        raise InputError(self.path, "it declares a type or entities", _REMEDY)
 
 
-def read_regions(path: str | Path) -> tuple[list[Region], float | None]:
-    """The regions of a file and its micrometres per pixel, None if it has none.
+def _parse(path: Path) -> ElementTree.Element:
+    """The ``Annotations`` of a file.
 
     Raises:
         InputError: The file is missing, truncated, larger than 128 MiB or not
-            ImageScope's; it declares a document type; a vertex is not two finite
-            numbers.
+            ImageScope's; it declares a document type.
     """
-    path = Path(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(path, "larger than 128 MiB", "Divide the annotations")
-        parser = ElementTree.XMLParser(target=_NoDocumentType())  # noqa: S314
+        parser = ElementTree.XMLParser(target=_NoDocumentType(path))  # noqa: S314
         root = ElementTree.parse(path, parser).getroot()  # noqa: S314
-    except _DocumentTypeError:
-        raise InputError(path, "it declares a type or entities", _REMEDY) from None
     except ElementTree.ParseError as error:
         raise InputError(path, f"not XML ({error})", _REMEDY) from None
     except OSError as error:
@@ -92,41 +85,17 @@ def read_regions(path: str | Path) -> tuple[list[Region], float | None]:
         raise InputError(
             path, f"it holds <{root.tag[:40]}>, not <Annotations>", _REMEDY
         )
-    regions = [
-        Region(
-            _layer(annotation),
-            region.get("Type", _FREEHAND),
-            region.get("NegativeROA") == "1",
-            _vertices(path, region),
-        )
-        for annotation in root.iterfind("Annotation")
-        for region in annotation.iterfind("Regions/Region")
-    ]
-    return regions, _positive(root.get("MicronsPerPixel"))
-
-
-class _DocumentTypeError(Exception):
-    """A file has a document type."""
-
-
-class _NoDocumentType(ElementTree.TreeBuilder):
-    """Refuses document types before their content is read.
-
-    They are not part of the format; the entities that they declare are how a small
-    file becomes a huge one, or reads others.
-    """
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        """Refuse a document type."""
-        raise _DocumentTypeError
+    return root
 
 
 def _layer(annotation: ElementTree.Element) -> str:
+    """The name of a layer's class, '' if the file gives none."""
     named = [*annotation.iterfind("Attributes/Attribute"), annotation]
     return next((n for e in named if (n := e.get("Name", "").strip())), "")
 
 
 def _vertices(path: Path, region: ElementTree.Element) -> np.ndarray:
+    """(V, 2) float64 (x, y) of an outline."""
     elements = region.iterfind("Vertices/Vertex")
     try:
         pairs = [(float(e.attrib["X"]), float(e.attrib["Y"])) for e in elements]
@@ -147,18 +116,14 @@ def _positive(text: str | None) -> float | None:
 
 
 def read_monusac(path: Path, image: Path) -> Annotated:
-    """Read a region of MoNuSAC.
+    """Read a region of MoNuSAC; the name of a layer is the class.
 
     The pixels are those of the challenge's own code, which fills each outline by
     ``skimage.draw.polygon``, later ones over earlier.
 
-    Args:
-        path: The XML file; the name of a layer is the class.
-        image: The image, mostly ``.svs``.
-
     Raises:
-        InputError: See :func:`read_regions` and :mod:`custom.io.image`; also if no
-            outline covers a pixel of the image.
+        InputError: The file is not ImageScope's, or no outline covers a pixel of the
+            image, or see :mod:`custom.io.image`.
     """
     known = {name.lower(): name for name in MONUSAC_CLASSES}
     annotated = _read(
@@ -179,12 +144,8 @@ def read_monuseg(path: Path, image: Path) -> Annotated:
     of :func:`custom.structures.polygons.fill`, but the centre of the first pixel is
     (1, 1). There, earlier outlines lie over later ones, so they are given in reverse.
 
-    Args:
-        path: The XML file.
-        image: The image.
-
     Raises:
-        InputError: As :func:`read_monusac`.
+        InputError: See :func:`read_monusac`.
     """
     annotated = _read(
         path, image, lambda _: NUCLEUS, lambda ring, size: fill([ring - 0.5], size)
@@ -199,18 +160,24 @@ def _read(
     class_of: Callable[[str], str],
     rule: Callable[[np.ndarray, tuple[int, int]], BoxMasks],
 ) -> Annotated:
-    annotated = Annotated(path, image_size(image), partial(read_image, image))
-    regions, microns_per_pixel = read_regions(path)
+    annotated = Annotated.of_file(path, image)
+    root = _parse(path)
+    regions = [
+        (class_of(_layer(annotation)), region)
+        for annotation in root.iterfind("Annotation")
+        for region in annotation.iterfind("Regions/Region")
+    ]
 
     def instances() -> Iterator[tuple[str, BoxMasks]]:
-        for region in regions:
-            if region.negative:
+        for name, region in regions:
+            vertices = _vertices(path, region)
+            if region.get("NegativeROA") == "1":
                 annotated.dropped["a negative region"] += 1
-            elif region.kind not in (_FREEHAND, _RECTANGLE):
+            elif region.get("Type", _FREEHAND) not in (_FREEHAND, _RECTANGLE):
                 annotated.dropped["an ellipse, an arrow or a ruler"] += 1
             else:
                 try:
-                    yield class_of(region.layer), rule(region.vertices, annotated.size)
+                    yield name, rule(vertices, annotated.size)
                 except ValueError as error:
                     annotated.dropped[str(error)] += 1
 
@@ -221,6 +188,6 @@ def _read(
             f"none of its {len(regions)} regions covers a pixel of {image}",
             "Check that image and annotation belong together",
         )
-    if microns_per_pixel:
-        annotated.facts["microns_per_pixel"] = microns_per_pixel
+    if microns := _positive(root.get("MicronsPerPixel")):
+        annotated.facts["microns_per_pixel"] = microns
     return annotated

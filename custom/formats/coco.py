@@ -17,8 +17,7 @@ import numpy as np
 from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item, Source, Writer, check_names
 from custom.io.atomic import write_atomically
-from custom.io.image import image_size, read_image
-from custom.io.json_file import read_json, write_json
+from custom.io.json_file import COCO_REMEDY, read_coco_json, read_json, write_json
 from custom.io.names import IGNORE, image_name
 from custom.structures.box_masks import BoxMasks
 from custom.structures.polygons import coco_rle, trace
@@ -26,7 +25,6 @@ from custom.structures.rle import to_json
 
 ANNOTATIONS = "annotations.json"
 _PARTS = "parts"
-_REMEDY = "See https://cocodataset.org/#format-data"
 
 
 def find_coco(path: Path, images: Path | None = None) -> Source:
@@ -39,75 +37,50 @@ def find_coco(path: Path, images: Path | None = None) -> Source:
     Raises:
         InputError: The file is not COCO JSON, or it names an image outside the folder.
     """
-    data = read_json(path)
-    try:
-        classes = {c["id"]: c["name"] for c in data["categories"]}
-        if not all(isinstance(name, str) for name in classes.values()):
-            raise TypeError("a category's name is not a text")
-        annotations: dict[int, list] = {image["id"]: [] for image in data["images"]}
-        if len(annotations) != len(data["images"]):
-            raise ValueError("two images have one id")
-        for annotation in data["annotations"]:
-            name = classes[annotation["category_id"]]
-            crowd = bool(annotation.get("iscrowd", 0))
-            annotations[annotation["image_id"]].append(
-                (IGNORE if crowd else name, annotation.get("segmentation"))
-            )
-        items = [
-            _item(path, image, annotations[image["id"]], images or path.parent)
-            for image in data["images"]
-        ]
-    except InputError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(path, f"not COCO JSON ({error!r})"[:300], _REMEDY) from None
-    return Source(path, check_names(items), tuple(classes.values()))
+    classes, rows = read_coco_json(path)
+    items = [_item(path, row, images or path.parent) for row in rows]
+    return Source(path, check_names(items), tuple(classes))
 
 
-def _item(path: Path, image: dict, annotations: list, images: Path) -> Item:
-    name = PurePosixPath(image["file_name"])
-    if name.is_absolute() or ".." in name.parts or type(image["id"]) is not int:
-        raise ValueError(f"file_name {str(name)[:80]!r} or its id cannot be used")
+def _item(path: Path, row: dict, images: Path) -> Item:
+    name = PurePosixPath(row["file_name"])
+    if name.is_absolute() or ".." in name.parts or type(row["id"]) is not int:
+        raise InputError(
+            path, f"file_name {str(name)[:80]!r} or its id cannot be used", COCO_REMEDY
+        )
     file = images / name
     if not file.is_file():
         raise InputError(
             path, f"there is no {name} in {images}", "Name their folder with --images"
         )
-    size = image["height"], image["width"]
-    return Item(
-        image_name(name),
-        (path, file),
-        str(name),
-        partial(read_coco, path, file, size, annotations),
-        image["id"],
-    )
+    size = row.get("height"), row.get("width")
+    read = partial(read_coco, path, file, size, row["annotations"])
+    return Item(image_name(name), (path, file), str(name), read, row["id"])
 
 
 def read_coco(
-    path: Path, image: Path, size: tuple[int, int], annotations: Sequence[tuple]
+    path: Path, image: Path, size: tuple, annotations: Sequence[tuple]
 ) -> Annotated:
     """Read one image.
 
     Polygons become pixels as everywhere in COCO, see
-    :func:`custom.structures.polygons.fill`. The polygons of an annotation are its
-    parts. ``iscrowd`` marks regions to ignore; equal ones, such as one for each class,
-    are one region.
+    :func:`custom.structures.polygons.fill`. Equal regions to ignore, such as one for
+    each class, are one region.
 
     Args:
         path: The JSON file.
         image: The image.
         size: (H, W) that the JSON file states.
-        annotations: The class and the ``segmentation`` of each.
+        annotations: See :func:`custom.io.json_file.read_coco_json`.
 
     Raises:
         InputError: The sizes differ, or a segmentation is malformed.
     """
-    annotated = Annotated(path, image_size(image), partial(read_image, image))
-    if annotated.size != tuple(size):
+    annotated = Annotated.of_file(path, image)
+    if annotated.size != size:
         raise InputError(
             path,
-            f"it says that {image} has the size (H, W) {tuple(size)}, not "
-            f"{annotated.size}",
+            f"it says that {image} has the size (H, W) {size}, not {annotated.size}",
             "Check that image and annotation belong together",
         )
 
@@ -124,7 +97,7 @@ def read_coco(
                 raise InputError(
                     path,
                     f"a mask of {image.name} is malformed ({error!r})"[:300],
-                    _REMEDY,
+                    COCO_REMEDY,
                 ) from None
             if name == IGNORE:
                 key = mask.windows.tobytes() + mask.bits.tobytes()
@@ -143,8 +116,8 @@ class CocoWriter(Writer):
 
     Args:
         classes: The categories, numbered from 1; others that occur follow.
-        polygons: Outlines along the edges of pixels where an instance lacks holes,
-            instead of RLE. Both give back the same pixels.
+        polygons: Outlines instead of RLE where an instance lacks holes. Both give back
+            the same pixels.
     """
 
     classes: tuple[str, ...]

@@ -3,9 +3,8 @@
 ``manifest.jsonl`` in the output has a line of JSON for each image: the source files
 with their checksums, which instances were read, which were written, what was left out
 and why. A second run skips the images whose line still fits. An image is written into a
-folder beside the output, its line is added to the manifest, and then its files are
-moved; so an interrupted run leaves neither partial images nor files that the manifest
-does not list.
+hidden folder, its line is added to the manifest, and then its files are moved; so an
+interrupted run leaves neither partial images nor files that the manifest does not list.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import fcntl
 import json
 import multiprocessing
 import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,11 +28,11 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.formats.annotated import SAFE_NAME, Annotated, Item, Source, Writer
-from custom.io.atomic import part_of
 from custom.io.checksums import file_checksum
 from custom.io.names import IGNORE
 
 MANIFEST = "manifest.jsonl"
+_WORK = ".mmcell-part"
 # The same conversion of the same files must give the same result; a change of what is
 # written needs another number here.
 _FORMAT = 1
@@ -69,8 +67,8 @@ def convert(
     and in the manifest, and tried again by the next run.
 
     Args:
-        source: What to convert.
-        writer: What to write.
+        source: The images.
+        writer: Writes their files.
         out: Folder to write; new, empty, or of an earlier run.
         classes: New names of the classes, of all that occur; '' leaves a class out.
             None keeps the names.
@@ -85,11 +83,8 @@ def convert(
     out = out.absolute()
     root = source.root if source.root.is_dir() else source.root.parent
     summary = Summary()
-    options = {
-        "format": _FORMAT,
-        "classes": classes and dict(classes),
-        **(options or {}),
-    }
+    table = classes and dict(classes)
+    options = {"format": _FORMAT, "classes": table, **(options or {})}
     try:
         with _open_manifest(out) as (manifest, known), _work_folder(out) as folder:
             work = partial(_convert_one, root, writer, classes, options, folder, out)
@@ -118,16 +113,9 @@ def convert(
 
 @contextmanager
 def _work_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside the output, on the same file system.
-
-    Folders of killed runs are removed; the locked manifest excludes other processes.
-    """
-    # Names of custom.io.atomic.part_of, which no user gives.
-    left = re.compile(rf"\.{re.escape(out.name)}\.[0-9a-f]{{16}}\.mmcell-part")
-    for path in out.parent.iterdir():
-        if left.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-    folder = part_of(out)
+    """A new folder in the output; the locked manifest excludes other processes."""
+    folder = out / _WORK
+    shutil.rmtree(folder, ignore_errors=True)  # of a killed run
     folder.mkdir()
     try:
         yield folder
@@ -178,8 +166,11 @@ def _commit(
             raise InputError(
                 out / name, "it exists and was not made by this tool", "Remove it"
             )
-    for name in old:
-        _remove(out / name)
+    for path in (out / name for name in old):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     manifest.write(json.dumps(record) + "\n")
     manifest.flush()
     for name in record.get("outputs", []):
@@ -187,13 +178,6 @@ def _commit(
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / record["name"] / name, target)
     shutil.rmtree(folder / record["name"], ignore_errors=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _run(

@@ -32,13 +32,7 @@ from custom.formats.annotated import (
 )
 from custom.formats.arrays import open_array
 from custom.io.atomic import write_atomically
-from custom.io.image import (
-    as_labels,
-    image_size,
-    read_image,
-    read_labels,
-)
-from custom.io.mask_folder import read_bitmaps
+from custom.io.image import as_labels, read_instances, read_labels
 from custom.io.names import IGNORE, IMAGE_SUFFIXES, NUCLEUS, files_below
 from custom.io.tiff import TIFF_SUFFIXES
 from custom.structures.box_masks import BoxMasks
@@ -81,15 +75,23 @@ def find_layout(root: Path, names: Sequence[str] | None = None) -> Source:
     return Source(root, check_names(items), tuple(known))
 
 
+def classes_by_name(source: Source) -> dict[str, list[str]]:
+    """The classes of each image of :func:`find_layout`, regions to ignore left out."""
+    return {
+        item.name: [path.stem for path in item.files[1:] if path.stem != IGNORE]
+        for item in source.items
+    }
+
+
 def read_layout(image: Path, labels: Sequence[Path]) -> Annotated:
     """Read one image of the layout.
 
     Raises:
         InputError: See :mod:`custom.io.image`; also if the sizes differ.
     """
-    annotated = Annotated(image, image_size(image), partial(read_image, image))
+    annotated = Annotated.of_file(image, image)
     for path in labels:
-        annotated.add_labels(path.stem, path, read_labels(path))
+        annotated.add_labels(path.stem, read_labels(path, annotated.size))
     return annotated
 
 
@@ -104,8 +106,7 @@ class LayoutWriter(Writer):
         """Write the folder of one image; ids continue over the classes.
 
         Returns:
-            For the manifest: ``written``, instances by class, and how many pixels and
-            instances were hidden.
+            The visible instances by class, the hidden pixels and instances.
         """
         target = folder / item.name
         target.mkdir()
@@ -141,10 +142,7 @@ def _write_image(path: Path, annotated: Annotated) -> None:
 def _write_labels(path: Path, masks: BoxMasks, before: int = 0) -> tuple[int, int]:
     """Write masks as a deflated label image of 16 bits, or 32 if it has to be.
 
-    Args:
-        path: Where to.
-        masks: Later ones lie over earlier.
-        before: The ids begin after this one.
+    Later masks lie over earlier ones, and the ids begin after ``before``.
 
     Returns:
         How many masks can be seen, and the pixels that masks lost to later ones.
@@ -187,22 +185,18 @@ def find_labels(root: Path, images: Path | None = None) -> Source:
             "Name the folder of the images with --images, or save the masks of "
             "Cellpose as TIFF (_seg.npy holds Python code and is not read)",
         )
-    items = pair_with_images(named, images or root, read_label_file)
+    items = pair_with_images(named, images or root, _read_label_file)
     return Source(root, items, (NUCLEUS,))
 
 
-def read_label_file(path: Path, image: Path) -> Annotated:
-    """Read one label image, TIFF, PNG of 8 or 16 bits or ``.npy``, and its image.
-
-    Raises:
-        InputError: See :mod:`custom.io.image`; also if the sizes differ.
-    """
-    annotated = Annotated(image, image_size(image), partial(read_image, image))
+def _read_label_file(path: Path, image: Path) -> Annotated:
+    """One label image, TIFF, PNG of 8 or 16 bits or ``.npy``, and its image."""
+    annotated = Annotated.of_file(image, image)
     if path.suffix.lower() == ".npy":
-        labels = as_labels(path, np.asarray(open_array(path)))
+        labels = as_labels(path, np.asarray(open_array(path)), annotated.size)
     else:
-        labels = read_labels(path)
-    annotated.add_labels(NUCLEUS, path, labels)
+        labels = read_labels(path, annotated.size)
+    annotated.add_labels(NUCLEUS, labels)
     return annotated
 
 
@@ -262,12 +256,11 @@ def read_masks(image: Path, masks: Sequence[Path]) -> Annotated:
     """Read one image and its bitmaps, which may be none.
 
     Raises:
-        InputError: See :func:`custom.io.mask_folder.read_bitmaps` and
-            :mod:`custom.io.image`.
+        InputError: See :mod:`custom.io.image`.
     """
-    annotated = Annotated(image, image_size(image), partial(read_image, image))
-    bitmaps = read_bitmaps(masks, annotated.size)
-    annotated.extend([(NUCLEUS, BoxMasks.from_patches(bitmaps, annotated.size))])
+    annotated = Annotated.of_file(image, image)
+    patches = read_instances(masks, annotated.size)
+    annotated.extend([(NUCLEUS, BoxMasks.from_patches(patches, annotated.size))])
     return annotated
 
 
@@ -275,7 +268,7 @@ class MaskFolderWriter(Writer):
     """Writes the same folders: no classes, but instances may overlap."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
-        """Write the folder of one image; returns ``written`` for the manifest."""
+        """Write the folder of one image."""
         target = folder / item.name
         (target / "images").mkdir(parents=True)
         (target / "masks").mkdir()
@@ -289,10 +282,5 @@ class MaskFolderWriter(Writer):
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Write a PNG file; OpenCV's own function hides why it fails.
-
-    Args:
-        path: Where to.
-        image: (H, W) or BGR (H, W, 3), uint8.
-    """
+    """Write (H, W) or BGR (H, W, 3) uint8; OpenCV's own function hides why it fails."""
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())

@@ -16,7 +16,6 @@ import numpy as np
 
 from custom.errors import InputError
 from custom.formats.annotated import Annotated, Item, Source, Writer, find_pairs
-from custom.io.image import image_size, read_image
 from custom.io.json_file import read_json, write_json
 from custom.io.names import IGNORE, NUCLEUS
 from custom.structures.box_masks import BoxMasks
@@ -65,7 +64,7 @@ def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotate
     Raises:
         InputError: The file is not GeoJSON, or no object covers a pixel of the image.
     """
-    annotated = Annotated(path, image_size(image), partial(read_image, image))
+    annotated = Annotated.of_file(path, image)
     features = _features(path)
     annotated.extend(_instances(path, features, annotated, annotations))
     if features and not annotated.classes:
@@ -155,7 +154,7 @@ class GeoJsonWriter(Writer):
     """Writes ``<image>.geojson``, with detections, which QuPath shows by thousands."""
 
     def write(self, item: Item, annotated: Annotated, folder: Path) -> dict:
-        """Write the file of one image; returns ``written`` for the manifest."""
+        """Write the file of one image."""
         features = [
             {
                 "type": "Feature",

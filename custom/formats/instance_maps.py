@@ -16,7 +16,7 @@ from custom.formats.annotated import (
     find_pairs,
 )
 from custom.formats.arrays import open_array
-from custom.io.image import as_labels, image_size, read_image
+from custom.io.image import as_labels
 from custom.io.names import NUCLEUS, files_below
 from custom.structures.box_masks import BoxMasks
 
@@ -55,7 +55,7 @@ def find_instance_maps(root: Path, images: Path | None = None) -> Source:
         )
     if arrays:
         return _find_arrays(root, arrays[0])
-    return find_pairs(root, images, ".mat", read_mat)
+    return find_pairs(root, images, ".mat", _read_mat)
 
 
 def _find_arrays(root: Path, images: Path) -> Source:
@@ -79,7 +79,7 @@ def _find_arrays(root: Path, images: Path) -> Source:
             f"its shape is {maps.shape}, that of the images is {pixels.shape}",
             "They must show the same pixels",
         )
-    read = read_pannuke if pannuke else read_conic
+    read = _read_pannuke if pannuke else _read_conic
     items = [
         Item(
             f"{images.parent.name}_{index:05}",
@@ -109,54 +109,36 @@ def _read_array_image(path: Path, index: int) -> np.ndarray:
     return image
 
 
-def read_pannuke(images: Path, masks: Path, index: int) -> Annotated:
-    """Read one image of PanNuke: a channel of instances for each class.
-
-    Raises:
-        InputError: Values are not ids.
-    """
+def _read_pannuke(images: Path, masks: Path, index: int) -> Annotated:
+    """One image of PanNuke: a channel of instances for each class."""
     annotated = _begin(images, index)
     maps = open_array(masks)[index]
     for channel, name in enumerate(PANNUKE_CLASSES):
-        annotated.add_labels(name, masks, as_labels(masks, maps[:, :, channel]))
+        annotated.add_labels(name, as_labels(masks, maps[:, :, channel]))
     return annotated
 
 
-def read_conic(images: Path, labels: Path, index: int) -> Annotated:
-    """Read one image of CoNIC: a channel of instances and one of classes.
-
-    Raises:
-        InputError: Values are not ids or not classes.
-    """
+def _read_conic(images: Path, labels: Path, index: int) -> Annotated:
+    """One image of CoNIC: a channel of instances and one of classes."""
     annotated = _begin(images, index)
     maps = open_array(labels)[index]
-    types = as_labels(labels, maps[:, :, 1])
-    _add_typed(
-        annotated, labels, as_labels(labels, maps[:, :, 0]), types, ("", *CONIC_CLASSES)
-    )
+    ids, types = (as_labels(labels, maps[:, :, channel]) for channel in (0, 1))
+    _add_typed(annotated, labels, ids, types, ("", *CONIC_CLASSES))
     return annotated
 
 
-def read_mat(path: Path, image: Path) -> Annotated:
-    """Read ``inst_map`` and, if there, ``type_map`` or ``inst_type`` of a MATLAB file.
+def _read_mat(path: Path, image: Path) -> Annotated:
+    """``inst_map`` and, if there, ``type_map`` or ``inst_type`` of a MATLAB file.
 
     The classes are ``type1``, ``type2``, ...; without types all are nuclei.
-
-    Args:
-        path: Version 5 to 7.2 of the format.
-        image: The image.
-
-    Raises:
-        InputError: The file is damaged, of another version, or lacks these
-            variables.
     """
-    annotated = Annotated(image, image_size(image), partial(read_image, image))
+    annotated = Annotated.of_file(image, image)
     variables = _load(path)
     if "inst_map" not in variables:
         raise InputError(path, "it lacks inst_map", "Is it a file of instances?")
-    labels = as_labels(path, variables["inst_map"])
+    labels = as_labels(path, variables["inst_map"], annotated.size)
     if "type_map" in variables:
-        types = as_labels(path, variables["type_map"])
+        types = as_labels(path, variables["type_map"], annotated.size)
     elif "inst_type" in variables:
         # One row for each id, in ascending order.
         rows = as_labels(path, np.atleast_2d(variables["inst_type"]))
@@ -170,7 +152,7 @@ def read_mat(path: Path, image: Path) -> Annotated:
             )
         types = listed[place].reshape(labels.shape)
     else:
-        annotated.add_labels(NUCLEUS, path, labels)
+        annotated.add_labels(NUCLEUS, labels)
         return annotated
     top = int(types.max(initial=0))
     if top > 255:
@@ -188,17 +170,15 @@ def _add_typed(
     names: tuple[str, ...],
 ) -> None:
     """Add instances, each of the type that most of its pixels have."""
-    annotated.check_same_size(path, labels)
-    annotated.check_same_size(path, types)
     if types.max(initial=0) >= len(names):
         raise InputError(
             path, f"a type is {types.max()}, above {len(names) - 1}", "Check the maps"
         )
     masks = BoxMasks.from_label_image(labels)
     instances = []
-    for index, (top, left, mask) in enumerate(masks.patches()):
-        height, width = mask.shape
-        votes = np.bincount(types[top : top + height, left : left + width][mask])
+    for index, (y1, x1, y2, x2) in enumerate(masks.windows):
+        _, _, mask = masks.patch(index)
+        votes = np.bincount(types[y1:y2, x1:x2][mask])
         votes[0] = 0
         if votes.any():
             instances.append((names[int(votes.argmax())], masks[index]))

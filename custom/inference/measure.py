@@ -97,7 +97,7 @@ def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:
     """
     names = ("x", "y", "area", "perimeter", "eccentricity", "major_axis", "minor_axis")
     shape = {name: np.full(len(masks), np.nan) for name in names}
-    for chunk, stack in masks.stacks():
+    for chunk, windows, stack in masks.stacks():
         pixels = stack.sum(axis=(1, 2), dtype=np.int64)
         rows = np.arange(stack.shape[1], dtype=np.float64)
         columns = np.arange(stack.shape[2], dtype=np.float64)
@@ -108,7 +108,7 @@ def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:
         xx = by_column @ columns**2 / pixels - x**2
         xy = np.einsum("nhw,h,w->n", stack, rows, columns, optimize=True) / pixels
         major, minor = _axes(yy, xx, xy - x * y)
-        top, left = masks.windows[chunk, :2].T
+        top, left = windows[:, :2].T
         shape["x"][chunk] = left + x + 0.5
         shape["y"][chunk] = top + y + 0.5
         shape["area"][chunk] = pixels

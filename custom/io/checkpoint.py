@@ -57,10 +57,6 @@ def read_checkpoint(
 
     Beside tensors and plain Python, what MMEngine itself stores may be in it.
 
-    Args:
-        path: The file.
-        map_location: As in :func:`torch.load`.
-
     Raises:
         InputError: The file does not exist, is damaged, or is a pickle that would run
             code.
@@ -109,11 +105,7 @@ def write_checkpoint(path: str | Path, data: Any) -> None:
 
 
 def check_written(part: Path, path: str | Path) -> None:
-    """Read a new checkpoint back before it takes its place.
-
-    Args:
-        part: The temporary file.
-        path: Its final path, for the message.
+    """Read a new checkpoint back before it takes its place at ``path``.
 
     Raises:
         InputError: The file differs from what was written.

@@ -32,10 +32,6 @@ def file_checksum(path: str | Path) -> str:
 
 
 def file_checksums(paths: Mapping[str, str | Path]) -> dict[str, str]:
-    """:func:`file_checksum` of many files, in threads: hashing releases the GIL.
-
-    Args:
-        paths: The file of each name.
-    """
+    """:func:`file_checksum` of many files, in threads: hashing releases the GIL."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(paths, pool.map(file_checksum, paths.values()), strict=True))

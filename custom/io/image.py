@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -32,6 +36,7 @@ MAX_INSTANCES = 65_535
 # Files are never given to parsers of other formats.
 BITMAP_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "PPM", "WEBP")
 _ORIENTATION = 0x0112
+_SAME_PIXELS = "Label image and image must show the same pixels"
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -48,9 +53,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def read_image(path: str | Path, max_value: int = 65_535) -> np.ndarray:
-    """Read an image as 8-bit RGB.
-
-    Alpha is dropped and gray is repeated.
+    """Read an image as 8-bit RGB: alpha is dropped, gray is repeated.
 
     Args:
         path: TIFF, Aperio's .svs (its first level), PNG, JPEG, JPEG 2000, BMP, PPM or
@@ -104,13 +107,7 @@ def _decode(path: str | Path, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def as_rgb(path: str | Path, image: np.ndarray, max_value: int = 65_535) -> np.ndarray:
-    """Make pixels 8-bit RGB, see :func:`read_image`.
-
-    Args:
-        path: Where they are from.
-        image: (H, W) or (H, W, 1 to 4), uint8 or uint16.
-        max_value: The value of a 16-bit image that becomes 255.
-    """
+    """Pixels, (H, W) or (H, W, 1 to 4), as 8-bit RGB: see :func:`read_image`."""
     if image.ndim == 2:
         image = image[:, :, None]
     if image.ndim != 3 or not 1 <= image.shape[2] <= 4:
@@ -152,11 +149,7 @@ def read_bitmap(path: str | Path) -> np.ndarray:
 
 
 def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int]]:
-    """The bytes of an encoded image and its (H, W), turned as its EXIF tag says.
-
-    Raises:
-        InputError: The file is missing, truncated, not an image or too large.
-    """
+    """The bytes of an encoded image and its (H, W), turned as its EXIF tag says."""
     try:
         data = Path(path).read_bytes()
         with warnings.catch_warnings():
@@ -185,12 +178,55 @@ def _read_bytes(path: str | Path) -> tuple[bytes, tuple[int, int]]:
     return data, size[::-1] if exif.get(_ORIENTATION, 1) in (5, 6, 7, 8) else size
 
 
-def read_labels(path: str | Path) -> np.ndarray:
+def read_instances(
+    files: Sequence[Path], size: tuple[int, int]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (y, x, (h, w) bool mask) of bitmaps of one instance each, cut to it.
+
+    Decodes in threads, a few files ahead of what is taken.
+
+    Args:
+        files: One channel each; any value but 0 is the instance.
+        size: (H, W) of the image.
+
+    Raises:
+        InputError: A file is not readable, has another size or several channels, is
+            empty, or holds more than one value besides 0.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(partial(_read_instance, size=size), files)
+
+
+def _read_instance(path: Path, size: tuple[int, int]) -> tuple[int, int, np.ndarray]:
+    bitmap = read_bitmap(path)
+    if bitmap.shape != tuple(size):
+        raise InputError(
+            path,
+            f"its shape is {bitmap.shape}, expected is one channel of the image's "
+            f"size {tuple(size)}",
+            _SAME_PIXELS,
+        )
+    x, y, width, height = cv2.boundingRect((bitmap > 0).astype(np.uint8))
+    window = bitmap[y : y + height, x : x + width]
+    mask = window > 0
+    if not mask.any():
+        raise InputError(path, "it is empty", "Remove the file")
+    if (window[mask] != window[mask][0]).any():
+        raise InputError(
+            path,
+            f"it holds {len(np.unique(window[mask]))} different values besides 0",
+            "Save each instance in a file of its own, as 0 and 255",
+        )
+    return y, x, mask
+
+
+def read_labels(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read a label image: 0 is background, any other number is one instance.
 
     Args:
         path: A TIFF of one channel, of any number type (the released ones are
             float64), or a gray PNG of 8 or 16 bits.
+        size: (H, W) of its image, if known.
 
     Returns:
         (H, W) int32.
@@ -200,24 +236,19 @@ def read_labels(path: str | Path) -> np.ndarray:
             :func:`as_labels`.
     """
     if not is_tiff(path):
-        return as_labels(path, read_bitmap(path))
+        return as_labels(path, read_bitmap(path), size)
     with open_tiff(path) as file:
-        return as_labels(path, _decode(path, _only_page(path, file)))
+        return as_labels(path, _decode(path, _only_page(path, file)), size)
 
 
-def as_labels(path: str | Path, image: np.ndarray) -> np.ndarray:
-    """Check the values of a label image.
-
-    Args:
-        path: The file of the image, for errors.
-        image: (H, W) of any number type.
-
-    Returns:
-        (H, W) int32.
+def as_labels(
+    path: str | Path, image: np.ndarray, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The (H, W) int32 labels of an image of any number type, checked.
 
     Raises:
-        InputError: The array has another shape or type, or holds values that are
-            fractions, negative, NaN or above 2^31 - 1.
+        InputError: The array has another shape or type, another size than ``size``, or
+            holds values that are fractions, negative, NaN or above 2^31 - 1.
     """
     if image.ndim != 2 or image.dtype.kind not in "buif":
         raise InputError(
@@ -225,6 +256,12 @@ def as_labels(path: str | Path, image: np.ndarray) -> np.ndarray:
             f"shape {image.shape} of {image.dtype} is not a label image, which has one "
             "channel of numbers",
             "Save one number per pixel: the id of its instance",
+        )
+    if size is not None and image.shape != tuple(size):
+        raise InputError(
+            path,
+            f"its size (H, W) is {image.shape}, its image's is {tuple(size)}",
+            _SAME_PIXELS,
         )
     labels = np.empty(image.shape, np.int32)
     whole = True
@@ -254,23 +291,12 @@ def _describe(image: np.ndarray) -> str:
 
 
 def check_labels(path: str | Path, size: tuple[int, int]) -> int:
-    """Check one label image against its image and count its instances.
-
-    Args:
-        path: See :func:`read_labels`.
-        size: (H, W) of the image.
+    """Read a label image of an image of (H, W) ``size``; the number of its instances.
 
     Raises:
-        InputError: As :func:`read_labels`, or the sizes differ, or there are more
-            than 65,535 instances.
+        InputError: See :func:`read_labels`, or there are more than 65,535 instances.
     """
-    labels = read_labels(path)
-    if labels.shape != tuple(size):
-        raise InputError(
-            path,
-            f"its size (H, W) is {labels.shape}, its image's is {tuple(size)}",
-            "Label image and image must show the same pixels",
-        )
+    labels = read_labels(path, size)
     top = int(labels.max(initial=0))
     if top <= 1 << 22:
         count = int(np.count_nonzero(np.bincount(labels.ravel())[1:]))

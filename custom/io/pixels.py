@@ -26,14 +26,12 @@ class Pixels:
         max_value: The value of a 16-bit image that becomes 255.
 
     Attributes:
-        size: (H, W) in pixels.
-        sizes: (H, W) of each level of the pyramid, largest first; ``[size]`` without.
+        sizes: (H, W) of each level of the pyramid, largest first.
         mpp: The side of a pixel in micrometres; None if it is not known.
         from_scanner: Whether the file is of a slide scanner.
         notes: What the user should know about the file, in sentences.
     """
 
-    size: tuple[int, int]
     sizes: list[tuple[int, int]]
     mpp: float | None = None
     from_scanner = False
@@ -51,8 +49,17 @@ class Pixels:
     def close(self) -> None:
         """Close the file, if there is one."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.sizes[0]
+
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """(y2 - y1, x2 - x1, 3) uint8 RGB of rows y1 to y2 and columns x1 to x2."""
+        """(y2 - y1, x2 - x1, 3) uint8 RGB of rows y1 to y2 and columns x1 to x2.
+
+        Raises:
+            InputError: The pixels cannot be decoded.
+        """
         raise NotImplementedError
 
     def _rgb(self, image: np.ndarray) -> np.ndarray:
@@ -91,8 +98,7 @@ class ArrayPixels(Pixels):
     ) -> None:
         super().__init__(source, max_value)
         self._image = self._rgb(np.asarray(image))
-        self.size = self._image.shape[:2]
-        self.sizes = [self.size]
+        self.sizes = [self._image.shape[:2]]
         check_size(source, *self.size)
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
@@ -105,7 +111,7 @@ class PartPixels(Pixels):
 
     Args:
         image: The image.
-        region: (x, y, width, height) in pixels; None: all of it.
+        region: (x, y, width, height) in pixels; default: all of it.
         exchange: Whether to exchange red and blue.
         source: Named in error messages.
 
@@ -137,8 +143,8 @@ class PartPixels(Pixels):
             )
         super().__init__(source)
         self._image, self._exchange = image, exchange
-        self.origin, self.size = (x, y), (height, width)
-        self.sizes = [self.size] if region else image.sizes
+        self.origin = x, y
+        self.sizes = [(height, width)] if region else image.sizes
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
         """See :class:`Pixels`."""

@@ -1,7 +1,9 @@
-"""Open images of any size and scanner."""
+"""Open images of any size and scanner, and find the size of their pixels."""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,9 +24,8 @@ from custom.io.tiff import (
     check_part,
     is_tiff,
     levels_of,
+    ome_images,
     open_tiff,
-    stored_pixel_size,
-    usable_mpp,
 )
 
 #: Endings of scanners' files that OpenSlide reads; .svs and .tif are TIFF.
@@ -33,6 +34,18 @@ SLIDE_SUFFIXES = (".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide", 
 # slide of 60,000, so that the next row, which overlaps it, does not decode them again.
 _CACHE_BYTES = 3 << 27
 _HAS_TABLES = (6, 7, 33007, 34892)  # JPEG
+_MICROMETRES = {
+    **dict.fromkeys(("um", "µm", "μm", "\\u00B5m", "micron", "microns"), 1.0),
+    "nm": 1e-3,
+    "mm": 1e3,
+    "cm": 1e4,
+    "inch": 25_400.0,
+}
+# Sizes of a pixel in µm that a microscope can have, from a 100x oil lens to a 1x
+# overview. A resolution tag beyond is that of a screen: 72 dpi would be 353 µm.
+_PLAUSIBLE_MPP = 0.02, 20.0
+# The sides of a pixel may differ by this share and still be one number.
+_TOLERANCE = 0.01
 
 
 def open_image(
@@ -89,12 +102,11 @@ class TiffPixels(Pixels):
             for page in self._pages:
                 check_page(path, page, MAX_SLIDE_PIXELS)
                 check_colours(path, page)
-            self.mpp, problem = stored_pixel_size(self._pages[0])
+            self.mpp, problem = _pixel_size(self._pages[0])
             self.from_scanner = self._file.is_svs
             self._stack = stack.pop_all()
         self.notes = [problem] if problem else []
         self.sizes = [(int(p.imagelength), int(p.imagewidth)) for p in self._pages]
-        self.size = self.sizes[0]
         self._cache: OrderedDict[tuple[int, int], tuple] = OrderedDict()
         self._cached = 0
 
@@ -103,11 +115,7 @@ class TiffPixels(Pixels):
         self._stack.close()
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """See :class:`Pixels`.
-
-        Raises:
-            InputError: The pixels cannot be decoded.
-        """
+        """See :class:`Pixels`."""
         height, width = self.sizes[level]
         if not (0 <= y1 < y2 <= height and 0 <= x1 < x2 <= width):
             raise ValueError(f"({y1}, {x1}, {y2}, {x2}) is not in {height}x{width}")
@@ -197,11 +205,10 @@ class SlidePixels(Pixels):
             ) from None
         # Scanners' levels can disagree by a few pixels, which does not matter here.
         self.sizes = [(h, w) for w, h in self._slide.level_dimensions]
-        self.size = self.sizes[0]
         x, y = (self._slide.properties.get(f"openslide.mpp-{a}") for a in "xy")
         if x is not None and y is not None:
             try:
-                self.mpp, problem = usable_mpp(float(x), float(y))
+                self.mpp, problem = _usable(float(x), float(y))
             except ValueError:
                 problem = f"its pixel size {x} is not a number"
             self.notes = [problem] if problem else []
@@ -211,11 +218,7 @@ class SlidePixels(Pixels):
         self._slide.close()
 
     def read(self, y1: int, x1: int, y2: int, x2: int, level: int = 0) -> np.ndarray:
-        """See :class:`Pixels`.
-
-        Raises:
-            InputError: The pixels cannot be decoded.
-        """
+        """See :class:`Pixels`."""
         # OpenSlide places a rectangle by pixels of the first level.
         factor = self._slide.level_downsamples[level]
         place = round(x1 * factor), round(y1 * factor)
@@ -229,3 +232,47 @@ class SlidePixels(Pixels):
         rgb = np.ascontiguousarray(rgba[:, :, :3])
         rgb[rgba[:, :, 3] == 0] = 255
         return rgb
+
+
+def _pixel_size(page: tifffile.TiffPage) -> tuple[float | None, str]:
+    """The side of a pixel in µm, and what is wrong with a size that cannot be used.
+
+    In this order: Aperio's ``MPP``, OME's ``PhysicalSizeX`` and ``Y``, ImageJ's unit
+    with the resolution tags, and the resolution tags alone if they are in inches or
+    centimetres. None and an empty text where the file does not name a size.
+    """
+    try:
+        sides = _sides(page)
+    except Exception:  # metadata are optional, and programs write anything
+        return None, "its MPP is not a number" if page.parent.is_svs else ""
+    return (None, "") if sides is None else _usable(*sides)
+
+
+def _usable(x: float, y: float) -> tuple[float | None, str]:
+    """A pixel's side in µm if it is possible, else what is wrong with it."""
+    low, high = _PLAUSIBLE_MPP
+    if not all(low <= side <= high for side in (x, y)):  # also not a number
+        return None, f"its pixel size of {x:g} x {y:g} µm is not possible"
+    if abs(x / y - 1) > _TOLERANCE:
+        return None, f"its pixels of {x:g} x {y:g} µm are not square"
+    return math.sqrt(x * y), ""
+
+
+def _sides(page: tifffile.TiffPage) -> tuple[float, float] | None:
+    file = page.parent
+    if file.is_svs:
+        text = re.search(r"\bMPP\s*=\s*([^|]*)", file.pages[0].description)
+        return (float(text[1]),) * 2 if text else None
+    if file.is_ome:
+        images = ome_images(file)
+        pixels = images[page.index if len(images) > page.index else 0]
+        x, y = (
+            float(pixels[f"PhysicalSize{axis}"])
+            * _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
+            for axis in "XY"
+        )
+        return x, y
+    unit = (file.imagej_metadata or {}).get("unit")
+    scale = _MICROMETRES[unit or {2: "inch", 3: "cm"}[int(page.resolutionunit)]]
+    x, y = (scale / count for count in page.get_resolution())
+    return (x, y) if unit or _PLAUSIBLE_MPP[0] <= x <= _PLAUSIBLE_MPP[1] else None

@@ -1,10 +1,9 @@
-"""Contents of a TIFF: images, levels of their pyramids, the size of a pixel."""
+"""Contents of a TIFF: images, levels of their pyramids; what is refused."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,18 +47,6 @@ _KNOWN_COMPRESSIONS = (
     tifffile.COMPRESSION.ZSTD,
     *SELF_SIZED,
 )
-_MICROMETRES = {
-    **dict.fromkeys(("um", "µm", "μm", "\\u00B5m", "micron", "microns"), 1.0),
-    "nm": 1e-3,
-    "mm": 1e3,
-    "cm": 1e4,
-    "inch": 25_400.0,
-}
-# Sizes of a pixel in µm that a microscope can have, from a 100x oil lens to a 1x
-# overview. A resolution tag beyond is that of a screen: 72 dpi would be 353 µm.
-_PLAUSIBLE_MPP = 0.02, 20.0
-# The sides of a pixel may differ by this share and still be one number.
-_TOLERANCE = 0.01
 
 
 def is_tiff(path: str | Path) -> bool:
@@ -89,8 +76,8 @@ def open_tiff(path: str | Path) -> Iterator[tifffile.TiffFile]:
 def images_of(file: tifffile.TiffFile) -> list[list[tifffile.TiffPage]]:
     """The images of a TIFF, each as the levels of its pyramid, largest first.
 
-    A level follows a larger page or lies in its SubIFDs. Reduced pages that are not
-    levels are left out, and so are a slide's thumbnail, label and macro.
+    A level follows a larger page or lies in its SubIFDs. Other reduced pages and a
+    slide's thumbnail, label and macro are left out.
     """
     if len(file.pages) == 1 and not file.pages[0].subifds:
         return [[file.pages[0]]]
@@ -143,15 +130,11 @@ def levels_of(
 
 
 def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
-    """Refuse a TIFF whose pages are the planes or channels of one image.
-
-    Raises:
-        InputError: OME or ImageJ metadata name several, or a page is a volume.
-    """
+    """Raise :class:`InputError` for planes in depth or channels stored as pages."""
     first = file.pages[0]
     planes, channels = [int(first.imagedepth)], [1]
     if file.is_ome:
-        for image in _ome_images(file):
+        for image in ome_images(file):
             planes.append(int(image.get("SizeZ", 1)))
             channels.append(int(image.get("SizeC", 1)))
     elif file.is_imagej and file.imagej_metadata:
@@ -170,7 +153,7 @@ def check_no_stack(path: str | Path, file: tifffile.TiffFile) -> None:
             )
 
 
-def _ome_images(file: tifffile.TiffFile) -> list[dict]:
+def ome_images(file: tifffile.TiffFile) -> list[dict]:
     """OME's metadata of the pixels of each image."""
     images = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
     return [i["Pixels"] for i in (images if isinstance(images, list) else [images])]
@@ -220,11 +203,7 @@ def check_page(
 def check_size(
     path: str | Path, height: int, width: int, max_pixels: int = MAX_PIXELS
 ) -> None:
-    """Refuse an image without pixels or with more of them than a limit.
-
-    Raises:
-        InputError: The image is empty or larger than ``max_pixels``.
-    """
+    """Raise :class:`InputError` for an image without pixels or with too many."""
     if height < 1 or width < 1:
         raise InputError(
             path, f"{height}x{width} pixels are not an image", EXPORT_AGAIN
@@ -238,11 +217,7 @@ def check_size(
 
 
 def check_part(path: str | Path, page: tifffile.TiffPage, data: bytes) -> None:
-    """Refuse a JPEG strip or tile that is larger than the page declares.
-
-    Raises:
-        InputError: The part's header declares a larger size.
-    """
+    """Raise :class:`InputError` for a JPEG tile larger than its page declares."""
     if page.compression not in SELF_SIZED:
         return
     height, width = page.chunks[-3:-1] if page.planarconfig == 2 else page.chunks[:2]
@@ -259,11 +234,7 @@ def check_part(path: str | Path, page: tifffile.TiffPage, data: bytes) -> None:
 
 
 def check_colours(path: str | Path, page: tifffile.TiffPage) -> None:
-    """Refuse a page that is neither RGB nor gray, such as CMYK.
-
-    Raises:
-        InputError: The photometric interpretation is neither RGB nor gray.
-    """
+    """Raise :class:`InputError` for a page that is not RGB or gray, such as CMYK."""
     # JPEG-compressed YCbCr comes out of tifffile as RGB.
     from_jpeg = page.photometric.name == "YCBCR" and page.compression in _JPEG
     if page.photometric.name not in ("MINISBLACK", "RGB") and not from_jpeg:
@@ -272,54 +243,3 @@ def check_colours(path: str | Path, page: tifffile.TiffPage) -> None:
             f"its colours are stored as {page.photometric.name}",
             "Save it as RGB, or as gray with 0 for black",
         )
-
-
-def stored_pixel_size(page: tifffile.TiffPage) -> tuple[float | None, str]:
-    """The side of a pixel in µm, and what is wrong with a size that cannot be used.
-
-    In this order: Aperio's ``MPP``, OME's ``PhysicalSizeX`` and ``Y``, ImageJ's unit
-    with the resolution tags, and the resolution tags alone if they are in inches or
-    centimetres.
-
-    Args:
-        page: The first level of an image.
-
-    Returns:
-        None, and a text, if the size is not possible or the pixels are not square; the
-        text is empty where the file does not name a size at all.
-    """
-    try:
-        sides = _sides(page)
-    except Exception:  # metadata are optional, and programs write anything
-        return None, "its MPP is not a number" if page.parent.is_svs else ""
-    return (None, "") if sides is None else usable_mpp(*sides)
-
-
-def usable_mpp(x: float, y: float) -> tuple[float | None, str]:
-    """A pixel's side in µm if it is possible, else what is wrong with it."""
-    low, high = _PLAUSIBLE_MPP
-    if not all(low <= side <= high for side in (x, y)):  # also not a number
-        return None, f"its pixel size of {x:g} x {y:g} µm is not possible"
-    if abs(x / y - 1) > _TOLERANCE:
-        return None, f"its pixels of {x:g} x {y:g} µm are not square"
-    return math.sqrt(x * y), ""
-
-
-def _sides(page: tifffile.TiffPage) -> tuple[float, float] | None:
-    file = page.parent
-    if file.is_svs:
-        text = re.search(r"\bMPP\s*=\s*([^|]*)", file.pages[0].description)
-        return (float(text[1]),) * 2 if text else None
-    if file.is_ome:
-        images = _ome_images(file)
-        pixels = images[page.index if len(images) > page.index else 0]
-        x, y = (
-            float(pixels[f"PhysicalSize{axis}"])
-            * _MICROMETRES[pixels.get(f"PhysicalSize{axis}Unit", "µm")]
-            for axis in "XY"
-        )
-        return x, y
-    unit = (file.imagej_metadata or {}).get("unit")
-    scale = _MICROMETRES[unit or {2: "inch", 3: "cm"}[int(page.resolutionunit)]]
-    x, y = (scale / count for count in page.get_resolution())
-    return (x, y) if unit or _PLAUSIBLE_MPP[0] <= x <= _PLAUSIBLE_MPP[1] else None

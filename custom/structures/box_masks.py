@@ -1,4 +1,4 @@
-"""Masks as bitmaps in their boxes, one bit per pixel."""
+"""Masks in boxes: what they have in common, and bitmaps of one bit per pixel."""
 
 from __future__ import annotations
 
@@ -7,15 +7,82 @@ from itertools import pairwise
 
 import numpy as np
 
+from custom.structures.label_image import find_instances
 from custom.structures.rle import decode_runs, encode_runs, patch_runs
 
-# Masks that are encoded at once, of like size; bounds the memory, not the result.
+# Pixels that are handled at once; bounds the memory, not the result.
+PIXELS_AT_ONCE = 1 << 19
 _MASKS_AT_ONCE = 256
-# Above this, ids are numbered anew first: SciPy makes a table over all of them.
-_MAX_ID = 1 << 22
 
 
-class BoxMasks:
+def chunks(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of windows whose pixels are handled at once.
+
+    Args:
+        sizes: (N, 2) int (h, w) of the windows, sorted so that neighbours are of like
+            size: all windows of a chunk are padded to its tallest and widest one.
+        most: Windows in a chunk.
+    """
+    start = tallest = widest = 0
+    for i, (height, width) in enumerate(sizes.tolist()):
+        tallest, widest = max(tallest, height), max(widest, width)
+        count = i - start + 1
+        if i > start and (count > most or tallest * widest * count > PIXELS_AT_ONCE):
+            yield start, i
+            start, tallest, widest = i, height, width
+    if len(sizes):
+        yield start, len(sizes)
+
+
+class PatchMasks:
+    """Base of masks that give their pixels box by box; :attr:`size` is the image's."""
+
+    size: tuple[int, int]
+    _rles: list[dict] | None = None
+
+    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the masks in groups of like size.
+
+        Yields:
+            (n,) indices; (n, 4) windows (y1, x1, y2, x2) in the image; (n, h, w) bool
+            masks, each in the upper left corner.
+        """
+        raise NotImplementedError
+
+    def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield (y, x, (h, w) bool mask) of each instance, in order."""
+        raise NotImplementedError
+
+    def to_rle(self) -> list[dict]:
+        """N COCO RLE dicts (bytes), made once however many metrics ask.
+
+        Time and memory follow the areas of the boxes.
+        """
+        if self._rles is None:
+            rles: list = [None] * len(self)
+            for chosen, windows, masks in self.stacks():
+                runs = patch_runs(masks, windows[:, :2].astype(np.int64), self.size[0])
+                encoded = encode_runs(*runs, len(chosen), self.size)
+                for index, rle in zip(chosen, encoded, strict=True):
+                    rles[index] = rle
+            self._rles = rles
+        return [dict(rle) for rle in self._rles]
+
+    def to_ndarray(self) -> np.ndarray:
+        """(N, H, W) bool bitmaps, for small images and tests."""
+        full = np.zeros((len(self), *self.size), bool)
+        for mask, (y, x, patch) in zip(full, self.patches(), strict=True):
+            mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
+        return full
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_masks={len(self)}, size={self.size})"
+
+
+class BoxMasks(PatchMasks):
     """N masks of any resolution, each cut to its own pixels.
 
     The list of instances of everything outside a network: merged from tiles, read from
@@ -40,7 +107,6 @@ class BoxMasks:
     ) -> None:
         self.windows, self.bits, self.starts = windows, bits, starts
         self.size = (int(size[0]), int(size[1]))
-        self._rles: list[dict] | None = None
 
     @classmethod
     def from_patches(
@@ -117,25 +183,15 @@ class BoxMasks:
         Args:
             labels: (H, W) int32, 0 is background.
         """
-        from scipy import ndimage  # three times as long to import as all the rest
-
-        if int(labels.max(initial=0)) > _MAX_ID:
-            _, ranks = np.unique(np.append(labels, 0), return_inverse=True)
-            labels = ranks[:-1].reshape(labels.shape)
-        windows = enumerate(ndimage.find_objects(labels), 1)
-        return cls.from_patches(
-            (
-                (rows.start, columns.start, labels[rows, columns] == number)
-                for number, (rows, columns) in (w for w in windows if w[1])
-            ),
-            labels.shape,
+        ids, boxes, _ = find_instances(labels)
+        patches = (
+            (y1, x1, labels[y1:y2, x1:x2] == number)
+            for number, (x1, y1, x2, y2) in zip(ids, boxes.astype(int), strict=True)
         )
+        return cls.from_patches(patches, labels.shape)
 
     def __len__(self) -> int:
         return len(self.windows)
-
-    def __repr__(self) -> str:
-        return f"BoxMasks(num_masks={len(self)}, size={self.size})"
 
     def __getitem__(self, index) -> BoxMasks:
         """Select masks, the bits are shared; an int keeps the first dimension."""
@@ -149,10 +205,7 @@ class BoxMasks:
 
     @classmethod
     def cat(cls, masks: Sequence[BoxMasks]) -> BoxMasks:
-        """Concatenate masks of one image; bits that are shared stay shared.
-
-        :class:`mmengine.structures.InstanceData` selects by slicing and concatenating.
-        """
+        """Concatenate masks of one image; bits that are shared stay shared."""
         parts, offsets, end = [], {}, 0
         for item in masks:
             if id(item.bits) not in offsets:
@@ -214,47 +267,14 @@ class BoxMasks:
         counts = np.append(0, np.cumsum(np.bitwise_count(self.bits), dtype=np.int64))
         return counts[ends] - counts[self.starts]
 
-    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the masks in groups of like size.
-
-        Yields:
-            (n,) indices and (n, h, w) bool masks, each in the upper left corner.
-        """
+    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """See :class:`PatchMasks`."""
         extent = self.windows[:, 2:] - self.windows[:, :2]
         order = np.lexsort((extent[:, 1], extent[:, 0]))
-        for start in range(0, len(order), _MASKS_AT_ONCE):
-            chunk = order[start : start + _MASKS_AT_ONCE]
-            height, width = extent[chunk].max(axis=0)
-            masks = np.zeros((len(chunk), height, width), bool)
-            for mask, index in zip(masks, chunk, strict=True):
+        for start, stop in chunks(extent[order], _MASKS_AT_ONCE):
+            chosen = order[start:stop]
+            masks = np.zeros((len(chosen), *extent[chosen].max(axis=0)), bool)
+            for mask, index in zip(masks, chosen, strict=True):
                 _, _, patch = self.patch(index)
                 mask[: patch.shape[0], : patch.shape[1]] = patch
-            yield chunk, masks
-
-    def to_rle(self) -> list[dict]:
-        """N COCO RLE dicts (bytes), made once however many metrics ask.
-
-        Time and memory follow the areas of the boxes.
-        """
-        if self._rles is None:
-            self._rles = self._encode()
-        return [dict(rle) for rle in self._rles]
-
-    def _encode(self) -> list[dict]:
-        rles: list = [None] * len(self)
-        for chunk, masks in self.stacks():
-            runs = patch_runs(
-                masks, self.windows[chunk, :2].astype(np.int64), self.size[0]
-            )
-            for index, rle in zip(
-                chunk, encode_runs(*runs, len(chunk), self.size), strict=True
-            ):
-                rles[index] = rle
-        return rles
-
-    def to_ndarray(self) -> np.ndarray:
-        """(N, H, W) bool bitmaps, for small images and tests."""
-        full = np.zeros((len(self), *self.size), bool)
-        for mask, (y, x, patch) in zip(full, self.patches(), strict=True):
-            mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
-        return full
+            yield chosen, self.windows[chosen], masks

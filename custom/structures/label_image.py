@@ -144,25 +144,20 @@ def draw_runs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw masks given as runs, each into the first plane that has room for it.
 
-    Args:
-        owner: (R,) int64 and the runs, see :func:`custom.structures.rle.encode_runs`.
-        start: (R,) int64.
-        end: (R,) int64.
-        count: Number of masks, N.
-        size: (H, W) of the image.
+    The arguments are those of :func:`custom.structures.rle.encode_runs`.
 
     Returns:
         (L, H, W) int32 label images, in which mask i has the id i + 1, and the (N,)
         int64 plane of each.
     """
-    overlapping: list[set[int]] = [set() for _ in range(count)]
+    earlier: list[set[int]] = [set() for _ in range(count)]  # that a mask overlaps
     for first, second in interval_pairs(start, end):
         pairs = np.unique(np.sort([owner[first], owner[second]], axis=0), axis=1)
         for low, high in pairs.T.tolist():
-            overlapping[high].add(low)
+            earlier[high].add(low)
     plane_of = np.zeros(count, np.int64)
-    for i, below in enumerate(overlapping):
-        taken = {int(plane_of[j]) for j in below}
+    for i, masks in enumerate(earlier):
+        taken = {int(plane_of[j]) for j in masks}
         plane_of[i] = min(set(range(len(taken) + 1)) - taken)
     height, width = map(int, size)
     # RLE runs down the columns.

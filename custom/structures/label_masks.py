@@ -20,7 +20,7 @@ from custom.structures.label_image import (
     join_label_images,
     small_ids,
 )
-from custom.structures.rle import decode_runs, encode_label_image, label_runs
+from custom.structures.rle import decode_runs, encode_runs, label_runs
 from custom.structures.window_sampling import sample_boxes
 
 
@@ -415,7 +415,7 @@ class LabelMasks(BaseInstanceMasks):
             members = np.flatnonzero(self.plane_of == index)
             # An index may select an instance twice.
             ids, place = np.unique(self.ids[members], return_inverse=True)
-            encoded = encode_label_image(plane, ids)
+            encoded = encode_runs(*label_runs(plane, ids), len(ids), plane.shape)
             for i, j in zip(members, place, strict=True):
                 rles[i] = dict(encoded[j])
         return rles

@@ -47,14 +47,10 @@ def fill(rings: Sequence[np.ndarray], size: tuple[int, int]) -> BoxMasks:
     filled = BoxMasks.from_rles(coco_mask.frPyObjects(flat, *size), size)
     if len(filled) == 1:
         return filled
-    (y1, x1, y2, x2), (top, left, mask) = filled.windows[0], filled.patch(0)
-    for y, x, hole in filled[1:].patches():
-        low, high = max(y, y1), min(y + hole.shape[0], y2)
-        first, last = max(x, x1), min(x + hole.shape[1], x2)
-        if low < high and first < last:
-            inner = hole[low - y : high - y, first - x : last - x]
-            mask[low - top : high - top, first - left : last - left] &= ~inner
-    return BoxMasks.from_patches([(top, left, mask)], size)
+    top, left, mask = filled.patch(0)
+    moved = ((y - top, x - left, hole) for y, x, hole in filled[1:].patches())
+    holes = BoxMasks.from_patches(moved, mask.shape).paint() > 0
+    return BoxMasks.from_patches([(top, left, mask & ~holes)], size)
 
 
 def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> BoxMasks:
@@ -85,25 +81,13 @@ def fill_with_outline(ring: np.ndarray, size: tuple[int, int]) -> BoxMasks:
 
 
 def union(parts: Sequence[BoxMasks], size: tuple[int, int]) -> BoxMasks:
-    """All pixels of some masks as one mask, empty if there are none.
-
-    Args:
-        parts: Masks of one image.
-        size: (H, W) of the image.
-    """
-    if len(parts) == 1 and len(parts[0]) == 1:
-        return parts[0]
-    patches = [patch for part in parts for patch in part.patches() if patch[2].size]
-    if not patches:
+    """All pixels of some :func:`fill` of an image of (H, W) ``size``, as one mask."""
+    if not parts:
         return BoxMasks.from_patches([(0, 0, np.zeros((0, 0), bool))], size)
-    top, left = min(y for y, _, _ in patches), min(x for _, x, _ in patches)
-    bottom = max(y + patch.shape[0] for y, _, patch in patches)
-    right = max(x + patch.shape[1] for _, x, patch in patches)
-    mask = np.zeros((bottom - top, right - left), bool)
-    for y, x, patch in patches:
-        window = mask[y - top :, x - left :][: patch.shape[0], : patch.shape[1]]
-        window |= patch
-    return BoxMasks.from_patches([(top, left, mask)], size)
+    if len(parts) == 1:
+        return parts[0]
+    rles = [part.to_rle()[0] for part in parts]
+    return BoxMasks.from_rles([coco_mask.merge(rles)], size)
 
 
 def coco_rle(segmentation: dict | list, size: tuple[int, int]) -> dict:
@@ -168,9 +152,9 @@ def trace(top: int, left: int, mask: np.ndarray) -> list[list[np.ndarray]]:
     and a hole may touch an outline or another hole in single points.
 
     Args:
-        top: Row of the patch in the image.
-        left: Column of the patch in the image.
-        mask: (h, w) bool patch.
+        top: Row of the first pixel in the image.
+        left: Column of the first pixel.
+        mask: (h, w) bool.
 
     Returns:
         For each 4-connected part its outline and then its holes, each a closed ring,
@@ -194,13 +178,7 @@ def trace(top: int, left: int, mask: np.ndarray) -> list[list[np.ndarray]]:
 
 
 def geometry(top: int, left: int, mask: np.ndarray) -> dict:
-    """The GeoJSON geometry of a mask: a Polygon, or a MultiPolygon of its parts.
-
-    Args:
-        top: See :func:`trace`.
-        left: See :func:`trace`.
-        mask: See :func:`trace`.
-    """
+    """The GeoJSON geometry of :func:`trace`: a Polygon, or a MultiPolygon of parts."""
     polygons = [[ring.tolist() for ring in rings] for rings in trace(top, left, mask)]
     if len(polygons) == 1:
         return {"type": "Polygon", "coordinates": polygons[0]}

@@ -71,12 +71,8 @@ def encode_runs(
 def _write_numbers(numbers: np.ndarray, bounds: np.ndarray) -> tuple[bytes, np.ndarray]:
     """The characters of run lengths, as ``rleToString`` in COCO's ``maskApi.c``.
 
-    Args:
-        numbers: (M,) int64, those of all instances.
-        bounds: (N + 1,) where each instance begins in them.
-
-    Returns:
-        All characters, and (N + 1,) where each instance begins in them.
+    Of (M,) int64 numbers, with the (N + 1,) bounds of the instances; those of the
+    characters are returned too.
     """
     place = np.arange(len(numbers)) - np.repeat(bounds[:-1], np.diff(bounds))
     later = np.flatnonzero(place > 2)
@@ -91,28 +87,14 @@ def _write_numbers(numbers: np.ndarray, bounds: np.ndarray) -> tuple[bytes, np.n
     return codes.astype(np.uint8).tobytes(), stops[bounds]
 
 
-def encode_label_image(labels: np.ndarray, ids: np.ndarray) -> list[dict]:
-    """Encode instances of one label image.
-
-    Args:
-        labels: (H, W) integer label image.
-        ids: (N,) ids to encode, without duplicates; an id that is not in the image
-            gives an empty mask.
-
-    Returns:
-        N COCO RLE dicts with bytes.
-    """
-    return encode_runs(*label_runs(labels, ids), len(ids), labels.shape)
-
-
 def label_runs(
     labels: np.ndarray, ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The runs of instances of one label image, in one pass over its pixels.
 
     Args:
-        labels: (H, W) integer label image.
-        ids: (N,) ids, without duplicates.
+        labels: (H, W) integers.
+        ids: (N,) without duplicates; one that is not in the image has no runs.
 
     Returns:
         ``owner, start, end`` as :func:`encode_runs` takes them, sorted by ``start``.
@@ -133,15 +115,7 @@ def label_runs(
 
 
 def run_pixels(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The pixels of runs, one run after the other.
-
-    Args:
-        start: (R,) int64, see :func:`encode_runs`.
-        end: (R,) int64.
-
-    Returns:
-        (sum of the lengths,) int64.
-    """
+    """(P,) int64 pixels of (R,) runs, one run after the other."""
     length = end - start
     first = np.repeat(start - np.cumsum(length) + length, length)
     return first + np.arange(len(first))
@@ -235,9 +209,6 @@ def overlap_areas(
 
     Time and memory follow the runs that overlap, not the number of pairs of masks.
 
-    Args:
-        rles: N COCO RLE dicts (bytes) of one image.
-
     Returns:
         ``first, second, area``, each (P,) int64, with ``first < second``.
     """
@@ -261,7 +232,7 @@ def interval_pairs(
 
     Args:
         start: (R,) of any number type.
-        end: (R,) likewise, behind the start.
+        end: (R,) likewise, not before the start.
 
     Yields:
         Two index arrays of equal length; each pair comes once, in either order.

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from custom.errors import InputError
-from custom.structures.rle import encode_runs, patch_runs
+from custom.structures.box_masks import PatchMasks, chunks
 
-# Pixels that are pasted at once; bounds the memory, not the result.
-_PIXELS_AT_ONCE = 1 << 19
+_MASKS_AT_ONCE = 64
 
 
-class RoIMasks:
+class RoIMasks(PatchMasks):
     """N masks as probabilities in boxes, pasted only where and when they are needed.
 
     Named after detectron2's ``ROIMasks``. A mask's pixels are the probabilities,
@@ -51,16 +50,12 @@ class RoIMasks:
         self.probs, self.boxes = probs, boxes
         self.size = (int(size[0]), int(size[1]))
         self.threshold = float(threshold)
-        self._rles: list[dict] | None = None
 
     def _like(self, probs: Tensor, boxes: Tensor) -> RoIMasks:
         return RoIMasks(probs, boxes, self.size, self.threshold)
 
     def __len__(self) -> int:
         return len(self.probs)
-
-    def __repr__(self) -> str:
-        return f"RoIMasks(num_masks={len(self)}, size={self.size})"
 
     def __getitem__(self, index) -> RoIMasks:
         """Select instances; an int keeps the first dimension.
@@ -120,39 +115,17 @@ class RoIMasks:
         high = np.clip(np.ceil(boxes[:, :1:-1]) + 1, 0, limit)
         return np.concatenate([low, np.maximum(low, high)], axis=1).astype(np.int64)
 
-    def _pasted(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield (indices, (n, 4) windows, (n, h, w) bool pixels) in chunks.
-
-        Masks of like size go together, so that padding them to one size costs little;
-        pixels outside a mask's window are False.
-        """
+    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """See :class:`PatchMasks`; pixels outside a mask's window are False."""
         windows = self._windows()
         extent = windows[:, 2:] - windows[:, :2]
         order = np.lexsort((extent[:, 1], extent[:, 0]))
         probs = self.probs.detach().cpu().float()
         boxes = self.boxes.detach().cpu().float()
-        start = 0
-        while start < len(order):
-            # Sorted by height: the last of a chunk is the tallest.
-            stop, width = start, 0
-            while stop < len(order):
-                height, wider = (
-                    extent[order[stop], 0],
-                    max(width, extent[order[stop], 1]),
-                )
-                if stop > start and (
-                    (stop + 1 - start) * height * wider > _PIXELS_AT_ONCE
-                    or stop - start >= 64
-                ):
-                    break
-                stop, width = stop + 1, wider
-            chunk = order[start:stop]
-            start = stop
-            yield (
-                chunk,
-                windows[chunk],
-                self._paste(probs[chunk], boxes[chunk], windows[chunk]),
-            )
+        for start, stop in chunks(extent[order], _MASKS_AT_ONCE):
+            chosen = order[start:stop]
+            masks = self._paste(probs[chosen], boxes[chosen], windows[chosen])
+            yield chosen, windows[chosen], masks
 
     def _paste(self, probs: Tensor, boxes: Tensor, windows: np.ndarray) -> np.ndarray:
         corner = torch.from_numpy(windows[:, :2])
@@ -180,36 +153,11 @@ class RoIMasks:
         mask &= columns[:, None, :]
         return mask
 
-    def to_rle(self) -> list[dict]:
-        """N COCO RLE dicts (bytes), made once however many metrics ask.
-
-        Time and memory follow the areas of the boxes.
-        """
-        if self._rles is None:
-            self._rles = self._encode()
-        return [dict(rle) for rle in self._rles]
-
-    def _encode(self) -> list[dict]:
-        owners, starts, ends = [], [], []
-        for chunk, windows, masks in self._pasted():
-            owner, start, end = patch_runs(masks, windows[:, :2], self.size[0])
-            owners.append(chunk[owner])
-            starts.append(start)
-            ends.append(end)
-        empty = np.zeros(0, np.int64)
-        return encode_runs(
-            np.concatenate(owners or [empty]),
-            np.concatenate(starts or [empty]),
-            np.concatenate(ends or [empty]),
-            len(self),
-            self.size,
-        )
-
     def patches(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Yield (y, x, (h, w) bool mask) of each instance, in order."""
         patches: list = [None] * len(self)
-        for chunk, windows, masks in self._pasted():
-            for i, (y1, x1, y2, x2), mask in zip(chunk, windows, masks, strict=True):
+        for chosen, windows, masks in self.stacks():
+            for i, (y1, x1, y2, x2), mask in zip(chosen, windows, masks, strict=True):
                 patches[i] = (int(y1), int(x1), mask[: y2 - y1, : x2 - x1])
         yield from patches
 
@@ -217,13 +165,6 @@ class RoIMasks:
     def areas(self) -> np.ndarray:
         """(N,) int64 areas in pixels."""
         areas = np.zeros(len(self), np.int64)
-        for chunk, _, masks in self._pasted():
-            areas[chunk] = masks.sum(axis=(1, 2))
+        for chosen, _, masks in self.stacks():
+            areas[chosen] = masks.sum(axis=(1, 2))
         return areas
-
-    def to_ndarray(self) -> np.ndarray:
-        """(N, H, W) bool bitmaps, for small images and tests."""
-        full = np.zeros((len(self), *self.size), bool)
-        for mask, (y, x, patch) in zip(full, self.patches(), strict=True):
-            mask[y : y + patch.shape[0], x : x + patch.shape[1]] = patch
-        return full

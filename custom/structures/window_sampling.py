@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from mmcv.ops import roi_align
 from torch import Tensor
 
-# Pixels of windows that are cut out at once, about ten bytes each.
-_PIXELS_AT_ONCE = 1 << 19
+from custom.structures.box_masks import chunks
 
 
 def sample_boxes(
@@ -27,10 +24,7 @@ def sample_boxes(
         plane_of: (K,) int64, the plane of each box's instance.
         ids: (K,) int64, its id.
         boxes: (K, 4) float32 xyxy, K > 0.
-        out_shape: (h, w) of the result.
-
-    Returns:
-        (K, h, w) float32, on the device of the arguments.
+        out_shape: (h, w) of the result, (K, h, w) float32.
     """
     limit = np.array(planes.shape[1:])
     # The pixels around the first and the last sample point, (K, 2) along y and x.
@@ -39,7 +33,7 @@ def sample_boxes(
     order = extent.amax(1).argsort()
     sizes = np.clip(extent[order].cpu().numpy(), 1, limit)
     result = boxes.new_empty((len(boxes), *out_shape))
-    for start, stop in _chunks(sizes):
+    for start, stop in chunks(sizes, len(sizes)):
         chunk, size = order[start:stop], sizes[start:stop].max(axis=0)
         # Windows end at the image's borders, so mmcv's rule for points beyond holds.
         room = (limit - size).tolist()
@@ -64,18 +58,3 @@ def _cut(
     first = (row * planes.shape[2] + left[:, None]).flatten()
     rows = planes.flatten().unfold(0, width, 1).index_select(0, first)
     return rows.view(-1, height, width)
-
-
-def _chunks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of (K, 2) sizes whose windows fit into memory at once.
-
-    All windows of a chunk are padded to its tallest and widest one.
-    """
-    start, most = 0, np.zeros(2, np.int64)
-    for i, size in enumerate(sizes):
-        larger = np.maximum(most, size)
-        if i > start and larger.prod() * (i + 1 - start) > _PIXELS_AT_ONCE:
-            yield start, i
-            start, larger = i, size
-        most = larger
-    yield start, len(sizes)

@@ -25,10 +25,9 @@ class LabelCopyPaste(CopyPaste):
     pasted.
 
     Args:
-        class_weights: The weight of each class when instances are selected from the
-            source: an instance of weight 2 is drawn first twice as often as one of
-            weight 1, one of weight 0 never. None, the stock transform, weighs all
-            alike.
+        class_weights: The weight of each class when instances are drawn from the
+            source: an instance of weight 2 comes first twice as often as one of weight
+            1, one of weight 0 never. None, as in the stock transform, weighs all alike.
         **kwargs: The stock transform's options.
     """
 
@@ -45,15 +44,12 @@ class LabelCopyPaste(CopyPaste):
 
     def transform(self, results: dict) -> dict:
         """Paste instances of ``mix_results`` into the image."""
-        size = results["img"].shape[:2]
-        cells = [
-            _pick(dict(source), ~source["gt_ignore_flags"])
-            for source in results["mix_results"]
-        ]
-        results["mix_results"] = [
-            self._fit(source, size) if source["img"].shape[:2] != size else source
-            for source in cells
-        ]
+        size, sources = results["img"].shape[:2], []
+        for source in results["mix_results"]:
+            source = _pick(dict(source), ~source["gt_ignore_flags"])
+            same = source["img"].shape[:2] == size
+            sources.append(source if same else self._fit(source, size))
+        results["mix_results"] = sources
         return super().transform(results)
 
     def _select_object(self, results: dict) -> dict:

@@ -14,7 +14,6 @@ from custom.errors import InputError
 from custom.io.image import read_image, read_labels
 from custom.io.names import IGNORE_LABEL
 from custom.structures import LabelMasks
-from custom.structures.polygons import coco_rle
 
 
 @TRANSFORMS.register_module()
@@ -73,6 +72,8 @@ class LoadLabelMasks(BaseTransform):
             masks, labels = read_label_masks(results["label_files"], size)
             ignore = labels == IGNORE_LABEL
         else:
+            from custom.structures.polygons import coco_rle  # for COCO JSON only
+
             instances = results["instances"]
             rles = [coco_rle(i["mask"], size) for i in instances]
             masks = LabelMasks.from_rles(rles, size)
@@ -99,29 +100,19 @@ class ToBitmapMasks(BaseTransform):
 def read_label_masks(
     files: Sequence[tuple[int, str]], size: tuple[int, int]
 ) -> tuple[LabelMasks, np.ndarray]:
-    """Return the instances of one image, ordered by label and id, and their labels.
+    """The instances of one image, ordered by label and id, and their (N,) int64 labels.
 
     Args:
         files: (label, path) of each class that is present; may be empty.
         size: (H, W) of the image.
 
-    Returns:
-        The instances and their (N,) int64 labels.
-
     Raises:
-        InputError: See :func:`custom.io.image.read_labels`, or the sizes differ.
+        InputError: See :func:`custom.io.image.read_labels`.
     """
     if not files:
         empty, _ = LabelMasks.from_label_images([np.zeros(size, np.int32)])
         return empty, np.zeros(0, np.int64)
-    images = [read_labels(path) for _, path in files]
-    for (_, path), image in zip(files, images, strict=True):
-        if image.shape != tuple(size):
-            raise InputError(
-                path,
-                f"its size (H, W) is {image.shape}, its image's is {tuple(size)}",
-                "Label image and image must show the same pixels",
-            )
+    images = [read_labels(path, size) for _, path in files]
     masks, ids = LabelMasks.from_label_images(images)
     counts = [len(class_ids) for class_ids in ids]
     return masks, np.repeat([label for label, _ in files], counts)

@@ -228,6 +228,18 @@ def _place(
     return None
 
 
+def _counts(rng: Generator, total: float, classes: Sequence[int]) -> np.ndarray:
+    """(5,) int: how many spindles and how many cells of each class to draw."""
+    counts = np.zeros(5, int)
+    share = np.array([_SHARES[k - 1] for k in classes])
+    if share.size:
+        draw = rng.multinomial(round(total), share / share.sum())
+        # One of each, so that a tiny data set does not lack a rare class altogether.
+        counts[list(classes)] = np.maximum(draw, total > share.size)
+        counts[0] = rng.poisson(0.08 * total)
+    return counts
+
+
 def draw_tile(
     rng: Generator,
     shape: tuple[int, int] = (256, 256),
@@ -249,14 +261,8 @@ def draw_tile(
         class, 0 where there is none of it. The ids run from 1 without gaps and
         continue from one class to the next; cells touch, but never overlap.
     """
-    counts = np.zeros(5, int)
     total = density * shape[0] * shape[1] / 256**2 * rng.uniform(0.9, 1.1)
-    share = np.array([_SHARES[k - 1] for k in classes])
-    if share.size:
-        draw = rng.multinomial(round(total), share / share.sum())
-        # One of each, so that a tiny data set does not lack a rare class altogether.
-        counts[list(classes)] = np.maximum(draw, total > share.size)
-        counts[0] = rng.poisson(0.08 * total)
+    counts = _counts(rng, total, classes)
     glands = rng.uniform((0, 0, 30), (*shape, 55), (-(-counts[1] // 11), 3))
     haem, eosin, glass = _background(rng, shape, glands)
     taken = glass > 0.5
@@ -340,13 +346,17 @@ def _write_table(
     (folder / "test_image_name_to_ids.json").write_text(text)
 
 
-def _new_folder(root: str | Path) -> Path:
-    """The absolute path of a folder that does not exist, or is empty.
+def _check_sizes(n_train: int, n_test: int, size: int) -> None:
+    if n_train < 2 or n_test < 1 or size < 64:
+        raise InputError(
+            f"n_train={n_train}, n_test={n_test}, size={size}",
+            "too small for a data set",
+            "Ask for at least 2 training images, 1 test image and 64 pixels",
+        )
 
-    Raises:
-        InputError: The path is a file or a folder that is not empty.
-    """
-    root = Path(root).resolve()
+
+def _new_folder(root: Path) -> Path:
+    """The same path if it is an empty folder or does not exist; makes its parents."""
     if root.is_file() or (root.is_dir() and any(root.iterdir())):
         raise InputError(
             root, "exists and is not empty", "Remove it or name another folder"
@@ -369,11 +379,10 @@ def write_dataset(
     float64 label images, ids that continue across the class files of one image and have
     gaps, no file for an absent class, test ids that do not follow the names. The last
     training image has no cell, the first test image has a side below 64 pixels. An
-    image depends only on the seed, the size and its number in its half (and on being
-    the last).
+    image depends only on the seed, the size and its number in its half.
 
     Args:
-        root: folder to make; it may exist if it is empty.
+        root: a folder that is empty or does not exist.
         n_train: training images, at least 2.
         n_test: test images, at least 1.
         size: side of most images in pixels, at least 64.
@@ -384,16 +393,10 @@ def write_dataset(
         The number of annotated training instances of each class, by its name.
 
     Raises:
-        InputError: `root` is a file or a folder that is not empty, or a number is
-            below its minimum.
+        InputError: The folder is not empty, or a number is below its minimum.
     """
-    if n_train < 2 or n_test < 1 or size < 64:
-        raise InputError(
-            f"n_train={n_train}, n_test={n_test}, size={size}",
-            "too small for a data set",
-            "Ask for at least 2 training images, 1 test image and 64 pixels",
-        )
-    root = _new_folder(root)
+    _check_sizes(n_train, n_test, size)
+    root = _new_folder(Path(root).resolve())
     counts = dict.fromkeys(CLASSES, 0)
     entries = []
     jobs = [("train", i) for i in range(n_train)] + [("test", i) for i in range(n_test)]
@@ -411,15 +414,15 @@ def write_dataset(
                 classes = ()
             rgb, labels = draw_tile(rng, shape, classes=classes)
             if split == "test":
-                path = part / "test_release" / f"{name}.tif"
-                entries.append((path.name, *shape))
-            else:
-                path = part / "train" / name / "image.tif"
-                path.parent.mkdir(parents=True)
-                _write_labels(path.parent, rng, labels)
-                for kind, label in zip(CLASSES, labels, strict=True):
-                    counts[kind] += np.count_nonzero(np.unique(label))
-            _write_image(path, rgb)
+                _write_image(part / "test_release" / f"{name}.tif", rgb)
+                entries.append((f"{name}.tif", *shape))
+                continue
+            folder = part / "train" / name
+            folder.mkdir(parents=True)
+            _write_image(folder / "image.tif", rgb)
+            _write_labels(folder, rng, labels)
+            for kind, label in zip(CLASSES, labels, strict=True):
+                counts[kind] += np.count_nonzero(np.unique(label))
         _write_table(part, np.random.default_rng([seed, 2]), entries)
         part.replace(root)
     return counts

@@ -129,8 +129,8 @@ def test_stock_coco_metric_is_refused_with_the_remedy():
 
 def test_a_mask_is_encoded_once_for_all_metrics(monkeypatch, tmp_path):
     calls = []
-    encode = RoIMasks._pasted
-    monkeypatch.setattr(RoIMasks, "_pasted", lambda m: calls.append(m) or encode(m))
+    paste = RoIMasks.stacks
+    monkeypatch.setattr(RoIMasks, "stacks", lambda m: calls.append(m) or paste(m))
     sample = to_sample(make_result(np.eye(9, dtype=int), [0], []), 1)
     sample["pred_instances"]["masks"] = one_mask()
     for key, value in (("labels", [0]), ("scores", [0.9]), ("bboxes", [[0, 0, 5, 5]])):

@@ -355,18 +355,16 @@ def test_nothing_of_the_users_is_overwritten(tmp_path, what):
     with pytest.raises(InputError, match="was not made by this tool"):
         convert(source, LayoutWriter(), out)
     assert mine.read_text() == "mine"
-    assert not list(tmp_path.glob(".out*"))
+    assert not list(tmp_path.rglob("*.mmcell-part"))
 
 
-def test_only_work_folders_of_killed_runs_are_removed(tmp_path):
+def test_the_work_folder_of_a_killed_run_is_removed(tmp_path):
     annotation_files.layout(tmp_path / "in")
-    left = tmp_path / ".out.0123456789abcdef.mmcell-part"
-    users = [tmp_path / ".out.partial", tmp_path / ".out.notes.mmcell-part"]
-    for folder in (left, *users):
-        folder.mkdir()
-        (folder / "file").touch()
+    left = tmp_path / "out" / ".mmcell-part"
+    (left / "a").mkdir(parents=True)
+    (tmp_path / "out" / MANIFEST).touch()
     convert(find_layout(tmp_path / "in"), LayoutWriter(), tmp_path / "out")
-    assert not left.exists() and all((folder / "file").exists() for folder in users)
+    assert not left.exists()
 
 
 def test_two_conversions_do_not_write_at_once(tmp_path):

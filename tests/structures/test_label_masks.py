@@ -18,7 +18,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from custom.structures import LabelMasks, window_sampling
+from custom.structures import LabelMasks, box_masks
 from custom.structures.rle import encode_runs, patch_runs, run_pixels
 from tests.dense_masks import (
     IDS,
@@ -326,7 +326,7 @@ def test_targets_of_many_boxes_equal_roi_align(monkeypatch, chunk, masks, seed):
     boxes = torch.from_numpy(np.sort(corners, axis=1).reshape(60, 4)).float()
     inds = torch.from_numpy(rng.integers(0, len(masks), 60))
     stock = stock_roi_align(masks, boxes, inds, (28, 28))
-    monkeypatch.setattr(window_sampling, "_PIXELS_AT_ONCE", chunk)
+    monkeypatch.setattr(box_masks, "PIXELS_AT_ONCE", chunk)
     close(masks.roi_align(boxes, inds, (28, 28)), stock)
     certain = (stock - 0.5).abs().numpy() > 1e-3
     targets = masks.crop_and_resize(boxes, (28, 28), inds)

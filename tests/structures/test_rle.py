@@ -16,8 +16,8 @@ from custom.structures import LabelMasks
 from custom.structures.rle import (
     as_rles,
     decode_runs,
-    encode_label_image,
     encode_runs,
+    label_runs,
     patch_runs,
     run_pixels,
     to_json,
@@ -30,6 +30,10 @@ densities = st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0])
 
 def encode(mask: np.ndarray) -> dict:
     return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+
+
+def encode_label_image(plane: np.ndarray, ids) -> list[dict]:
+    return encode_runs(*label_runs(plane, ids), len(ids), plane.shape)
 
 
 @many

@@ -14,7 +14,7 @@ from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmdet.structures.mask import encode_mask_results
 from mmengine.structures import InstanceData
 
-from custom.structures import BoxMasks, RoIMasks, roi_masks
+from custom.structures import BoxMasks, RoIMasks, box_masks
 from custom.structures.rle import as_rles
 from tests.dense_masks import seeds
 
@@ -134,7 +134,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     )
     expected = encode_mask_results(stock_on_gpu(masks).numpy())
     for pixels in (1, 1000, 1 << 30):
-        monkeypatch.setattr(roi_masks, "_PIXELS_AT_ONCE", pixels)
+        monkeypatch.setattr(box_masks, "PIXELS_AT_ONCE", pixels)
         assert masks.to_rle() == expected
 
 
@@ -142,8 +142,8 @@ def test_chunks_do_not_change_the_result(monkeypatch):
 def test_masks_are_pasted_and_encoded_once_for_all_metrics(masks, monkeypatch, kind):
     if kind is BoxMasks:
         masks = BoxMasks.from_patches(masks.patches(), masks.size)
-    encode, calls = kind._encode, []
-    monkeypatch.setattr(kind, "_encode", lambda m: calls.append(m) or encode(m))
+    stacks, calls = kind.stacks, []
+    monkeypatch.setattr(kind, "stacks", lambda m: calls.append(m) or stacks(m))
     first, second = masks.to_rle(), as_rles(masks)
     assert calls == [masks]
     first[0]["counts"] = b""  # a metric's own list

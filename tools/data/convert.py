@@ -43,6 +43,7 @@ from custom.formats.folders import (
     LabelWriter,
     LayoutWriter,
     MaskFolderWriter,
+    classes_by_name,
     find_labels,
     find_layout,
     find_mask_folders,
@@ -138,12 +139,8 @@ def find(args: argparse.Namespace) -> Source:
         return source
     from custom.datasets.splits import find_split  # it imports mmdet
 
-    classes_of = {
-        item.name: [f.stem for f in item.files[1:] if f.stem != IGNORE]
-        for item in source.items
-    }
     image_of = {item.name: item.files[0] for item in source.items}
-    split = find_split(args.split, classes_of, str(args.input), image_of)
+    split = find_split(args.split, classes_by_name(source), args.input, image_of)
     return find_layout(args.input, getattr(split, args.subset))
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from custom.datasets.splits import NAMES, make_split, patients_from_csv
 from custom.errors import InputError, run_tool
-from custom.io.names import IGNORE
+from custom.formats.folders import classes_by_name, find_layout
 
 
 def images_of(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
@@ -31,21 +31,8 @@ def images_of(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
     """
     if source.suffix == ".py":
         return _images_of_config(source)
-    image_of = {path.parent.name: path for path in source.glob("*/image.tif")}
-    if not image_of:
-        raise InputError(
-            source,
-            "no <image>/image.tif in it",
-            "Name the folder train/, or the config of data in another layout",
-        )
-    return image_of, {
-        name: [
-            file.stem
-            for file in path.parent.glob("*.tif")
-            if file.stem not in ("image", IGNORE)
-        ]
-        for name, path in image_of.items()
-    }
+    found = find_layout(source)
+    return {item.name: item.files[0] for item in found.items}, classes_by_name(found)
 
 
 def _images_of_config(path: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
@@ -66,6 +53,23 @@ def _images_of_config(path: Path) -> tuple[dict[str, Path], dict[str, list[str]]
     }
 
 
+def split_names(split: str, seed: int) -> list[str]:
+    """The names of the splits that are asked for: one, or all folds.
+
+    Raises:
+        InputError: There would be fewer than two folds.
+    """
+    if split == "all":
+        return [split]
+    name = split if "_seed" in split else f"{split}_seed{seed}"
+    folds = re.fullmatch(r"((?:grouped-)?kfold_(\d+))(_seed\d+)", name)
+    if not folds:
+        return [name]
+    if int(folds[2]) < 2:
+        raise InputError(split, "at least two folds are needed", "Ask for more")
+    return [f"{folds[1]}-{number}{folds[3]}" for number in range(int(folds[2]))]
+
+
 def main() -> None:
     """Make the split or, for k folds, the splits."""
     parser = argparse.ArgumentParser(
@@ -82,25 +86,12 @@ def main() -> None:
 
     image_of, classes_of = images_of(args.folder)
     patients = patients_from_csv(args.patients, classes_of) if args.patients else None
-    name = args.split if "_seed" in args.split else f"{args.split}_seed{args.seed}"
-    folds = re.fullmatch(r"((?:grouped-)?kfold_\d+)(_seed\d+)", name)
-    if args.split == "all":
-        names = ["all"]
-    elif folds:
-        count = int(folds[1].split("_")[1])
-        if count < 2:
-            raise InputError(
-                args.split, "at least two folds are needed", "Ask for more"
-            )
-        names = [f"{folds[1]}-{i}{folds[2]}" for i in range(count)]
-    else:
-        names = [name]
     # All folds or none: what is wrong with one shows before the first is written.
     splits = {
         args.out / f"{name}.json": make_split(
             name, classes_of, args.folder, patients, image_of
         )
-        for name in names
+        for name in split_names(args.split, args.seed)
     }
     for path in splits:
         if path.exists():
