@@ -87,20 +87,20 @@ def damage(rng: np.random.Generator, data: bytes) -> tuple[str, bytes]:
 
 def content(source: Source) -> list:
     """All that a source holds, to compare."""
-    found = []
+    results = []
     for item in source.items:
         one = item.read()
         image = one.read_image()
         assert image.shape == (*one.size, 3) and image.dtype == np.uint8
-        found.append((item.name, image.tobytes(), sorted(one.dropped.items())))
+        results.append((item.name, image.tobytes(), sorted(one.dropped.items())))
         for name, (top, left, mask) in zip(
             one.classes, one.masks.patches(), strict=True
         ):
             assert mask.dtype == bool and mask.any() and min(top, left) >= 0
             assert top + mask.shape[0] <= one.size[0]
             assert left + mask.shape[1] <= one.size[1]
-            found.append((name, top, left, mask.shape, mask.tobytes()))
-    return found
+            results.append((name, top, left, mask.shape, mask.tobytes()))
+    return results
 
 
 def image_content(path: Path) -> list:

@@ -170,8 +170,8 @@ def test_coco_json_is_split_counted_and_loaded(drawn):
         np.testing.assert_array_equal(
             sample.ignored_instances.masks.to_ndarray()[0], joined == 1
         )
-        found = np.bincount(sample.gt_instances.labels, minlength=2).tolist()
-        assert entry["counts"] == found and sum(found) == len(ids)
+        result = np.bincount(sample.gt_instances.labels, minlength=2).tolist()
+        assert entry["counts"] == result and sum(result) == len(ids)
     assert "annotations" in dataset.files()
 
 

@@ -15,29 +15,29 @@ from custom.io.image import read_labels
 def test_monuseg_outlines_become_the_published_masks(shared_data, name):
     """XML and PNG of one image, drawn and read by different programs: equal pixels."""
     folder = shared_data / "monuseg_xml"
-    found = read_monuseg(folder / f"{name}.xml", folder / f"{name}.tif")
+    annotated = read_monuseg(folder / f"{name}.xml", folder / f"{name}.tif")
     masks = (shared_data / "nuclei2021" / "train" / name / "masks").glob("*.png")
     image = folder / f"{name}.tif"
     expected = read_masks(image, sorted(masks)).masks.paint()
-    labels = found.masks.paint()
+    labels = annotated.masks.paint()
     # Outlines overlap; which one lies on top matters.
-    assert found.masks.areas.sum() - np.count_nonzero(labels) > 1000
+    assert annotated.masks.areas.sum() - np.count_nonzero(labels) > 1000
     pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
-    assert pairs.shape[1] == len(found.masks) + 1 == expected.max() + 1
+    assert pairs.shape[1] == len(annotated.masks) + 1 == expected.max() + 1
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_monusac_outlines_become_the_released_layout(shared_data, hw3, number):
     source = shared_data / "monusac_original" / f"A9K0_{number}"
-    found = read_monusac(source.with_suffix(".xml"), source.with_suffix(".svs"))
+    annotated = read_monusac(source.with_suffix(".xml"), source.with_suffix(".svs"))
     folder = hw3 / "train" / f"TCGA-5P-A9K0_{number}"
     np.testing.assert_array_equal(
-        found.read_image(), tifffile.imread(folder / "image.tif")[..., :3]
+        annotated.read_image(), tifffile.imread(folder / "image.tif")[..., :3]
     )
-    assert found.facts["microns_per_pixel"] == 0.19448
-    for name in set(found.classes):
+    assert annotated.facts["microns_per_pixel"] == 0.19448
+    for name in set(annotated.classes):
         expected = read_labels(folder / f"{MONUSAC_CLASSES[name]}.tif")
-        labels = found.of_classes(name).paint()
+        labels = annotated.of_classes(name).paint()
         pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
-        assert pairs.shape[1] == len(found.of_classes(name)) + 1
+        assert pairs.shape[1] == len(annotated.of_classes(name)) + 1
         assert len(np.unique(expected)) == len(np.unique(labels)) == pairs.shape[1]

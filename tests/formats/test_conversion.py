@@ -40,19 +40,19 @@ from tests.annotation_files import LABELS, RGB, SIZE, SOURCES, image_scope
 CLASSES = ("class1", "class2", "class3", "class4")
 
 
-def pixels(found: Annotated) -> Counter:
+def pixels(annotated: Annotated) -> Counter:
     """Class and pixels of each instance, in no order."""
     return Counter(
         (name, top, left, mask.shape, mask.tobytes())
         for name, (top, left, mask) in zip(
-            found.classes, found.masks.patches(), strict=True
+            annotated.classes, annotated.masks.patches(), strict=True
         )
     )
 
 
 def whole(source: Source) -> dict[str, tuple[Counter, bytes]]:
-    found = {item.name: item.read() for item in source.items}
-    return {name: (pixels(f), f.read_image().tobytes()) for name, f in found.items()}
+    images = {item.name: item.read() for item in source.items}
+    return {name: (pixels(f), f.read_image().tobytes()) for name, f in images.items()}
 
 
 def records(out: Path) -> list[dict]:
@@ -68,11 +68,11 @@ EXACT = [n for n in SOURCES if n not in ("monusac", "monuseg", "geojson")]
 def test_every_source_gives_the_pixels_that_were_written(tmp_path, name):
     write, find = SOURCES[name]
     write(tmp_path / "in")
-    found = find(tmp_path / "in").items[0].read()
-    np.testing.assert_array_equal(found.read_image(), RGB)
-    labels = found.masks.paint()
-    assert found.masks.areas.sum() == np.count_nonzero(labels)
-    assert not found.dropped
+    annotated = find(tmp_path / "in").items[0].read()
+    np.testing.assert_array_equal(annotated.read_image(), RGB)
+    labels = annotated.masks.paint()
+    assert annotated.masks.areas.sum() == np.count_nonzero(labels)
+    assert not annotated.dropped
     if name == "coco, polygons":  # outlines by hand do not go around holes
         np.testing.assert_array_equal((labels > 0)[LABELS > 0], True)
         assert (labels > 0).sum() - (LABELS > 0).sum() == 6
@@ -81,7 +81,7 @@ def test_every_source_gives_the_pixels_that_were_written(tmp_path, name):
     assert pairs.shape[1] == 4
     if not name.startswith(("png", "labels")):
         first, second = (labels[number == LABELS][0] - 1 for number in (1, 700))
-        assert found.classes[first] != found.classes[second]
+        assert annotated.classes[first] != annotated.classes[second]
 
 
 def test_matlab_types_may_be_listed_by_instance_or_absent(tmp_path):
@@ -110,12 +110,14 @@ def test_monusac_drops_what_is_no_outline_and_keeps_what_is_ambiguous(tmp_path):
     )
     text = text.replace(' MicronsPerPixel="0.2510"', "", 1)
     (tmp_path / "a_1.xml").write_text(text)
-    found = read_monusac(tmp_path / "a_1.xml", tmp_path / "a_1.tif")
-    assert found.classes == ["Epithelial", "Ambiguous"]
-    assert found.masks.patch(0)[2].shape == (6, 6)  # the outline belongs to it
-    assert sum(found.dropped.values()) == 2
-    assert found.dropped["covers no pixel of the image"] == 1
-    assert "microns_per_pixel" not in found.facts and found.facts["patient"] == "a"
+    annotated = read_monusac(tmp_path / "a_1.xml", tmp_path / "a_1.tif")
+    assert annotated.classes == ["Epithelial", "Ambiguous"]
+    assert annotated.masks.patch(0)[2].shape == (6, 6)  # the outline belongs to it
+    assert sum(annotated.dropped.values()) == 2
+    assert annotated.dropped["covers no pixel of the image"] == 1
+    assert (
+        "microns_per_pixel" not in annotated.facts and annotated.facts["patient"] == "a"
+    )
 
 
 def test_the_image_beside_the_annotation_is_taken_first(tmp_path):
@@ -170,14 +172,14 @@ def cells(*windows, classes=None, name="a", size=(20, 20)) -> Source:
     """A source of one image with rectangles (top, left, height, width)."""
 
     def read() -> Annotated:
-        found = Annotated(Path("a"), size, lambda: np.zeros((*size, 3), np.uint8))
+        annotated = Annotated(Path("a"), size, lambda: np.zeros((*size, 3), np.uint8))
         masks = [
             (y, x, np.ones((height, width), bool)) for y, x, height, width in windows
         ]
         masks = BoxMasks.from_patches(masks, size)
         names = classes or ["class1"] * len(masks)
-        found.extend((name, masks[i]) for i, name in enumerate(names))
-        return found
+        annotated.extend((name, masks[i]) for i, name in enumerate(names))
+        return annotated
 
     file = Path(__file__)
     return Source(file.parent, [Item(name, (file,), "a.png", read, 1)], CLASSES)
@@ -211,20 +213,20 @@ def test_regions_to_ignore_keep_their_meaning_in_every_format_that_has_one(tmp_p
     source = cells((0, 0, 4, 4), (8, 8, 4, 4), classes=["class1", IGNORE])
     layout = tmp_path / "layout"
     convert(source, LayoutWriter(), layout)
-    found = find_layout(layout)
-    assert found.classes == CLASSES and (layout / "a" / "ignore.tif").exists()
-    expected = whole(found)
+    source = find_layout(layout)
+    assert source.classes == CLASSES and (layout / "a" / "ignore.tif").exists()
+    expected = whole(source)
     coco, qupath = tmp_path / "coco", tmp_path / "geojson"
-    convert(found, CocoWriter(CLASSES), coco)
+    convert(source, CocoWriter(CLASSES), coco)
     assert whole(find_coco(coco / "annotations.json", layout)) == expected
     data = json.loads((coco / "annotations.json").read_text())
     crowds = [a["category_id"] for a in data["annotations"] if a["iscrowd"]]
     assert crowds == [1, 2, 3, 4]
     assert [c["name"] for c in data["categories"]] == list(CLASSES)
-    convert(found, GeoJsonWriter(), qupath)
+    convert(source, GeoJsonWriter(), qupath)
     assert whole(find_geojson(qupath, layout)) == expected
     for writer in (MaskFolderWriter(), LabelWriter()):
-        (record,) = convert(found, writer, tmp_path / type(writer).__name__).written
+        (record,) = convert(source, writer, tmp_path / type(writer).__name__).written
         assert record["dropped"] == {"a region to ignore": 1}
         assert record["written"] == {"nucleus": 1}
 
@@ -335,8 +337,8 @@ def test_patients_are_kept_by_barcode_or_slide(tmp_path):
     shutil.move(str(folder / "a_1.tif"), folder / "TCGA-XY-0001_1.tif")
     convert(find_monusac(tmp_path / "in"), LayoutWriter(), tmp_path / "out")
     names = ["TCGA-XY-0001_1", "slide_12"]
-    found = patients_from_csv(tmp_path / "out" / "patients.csv", names)
-    assert found == {"TCGA-XY-0001_1": "TCGA-XY-0001", "slide_12": "slide"}
+    result = patients_from_csv(tmp_path / "out" / "patients.csv", names)
+    assert result == {"TCGA-XY-0001_1": "TCGA-XY-0001", "slide_12": "slide"}
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "image"])

@@ -338,8 +338,8 @@ def test_every_module_with_weights_is_checked(file, tmp_path, monkeypatch, offli
     parts = [backbone(checkpoint=str(file)), {"inner": several}]
     cfg = Config({"model": {"parts": parts}, "load_from": None})
     prepare_weights(cfg)
-    found = cfg.model.parts[1].inner.init_cfg[1].checkpoint
-    assert found == str(file) and not offline
+    result = cfg.model.parts[1].inner.init_cfg[1].checkpoint
+    assert result == str(file) and not offline
     cfg.model.parts[1].inner.init_cfg.append(ConfigDict(missing))
     assert refuse(cfg).source == missing["checkpoint"]
 

@@ -58,11 +58,11 @@ def test_from_label_images_loses_no_instance_of_any_image(seed, size, images, dt
             y, x = rng.integers(0, size[0]), rng.integers(0, size[1])
             source[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = label
         originals.append(source)
-    masks, found = LabelMasks.from_label_images(originals)
+    masks, result = LabelMasks.from_label_images(originals)
     expected = [
         source == label for source in originals for label in np.unique(source) if label
     ]
-    assert [list(ids) for ids in found] == [
+    assert [list(ids) for ids in result] == [
         [i for i in np.unique(source) if i] for source in originals
     ]
     stock = BitmapMasks(np.array(expected, np.uint8), *size)

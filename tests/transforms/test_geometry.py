@@ -39,14 +39,16 @@ def test_flips_equal_the_stock_transform(name):
 
 @pytest.mark.parametrize("name", list(DIHEDRAL))
 def test_boxes_stay_around_their_masks(name):
-    found = RandomDihedral([name])(sample())
-    assert found["dihedral"] == name
+    result = RandomDihedral([name])(sample())
+    assert result["dihedral"] == name
     assert (
-        found["img_shape"]
-        == found["img"].shape[:2]
-        == found["gt_masks"].planes.shape[1:]
+        result["img_shape"]
+        == result["img"].shape[:2]
+        == result["gt_masks"].planes.shape[1:]
     )
-    np.testing.assert_array_equal(found["gt_bboxes"].tensor, found["gt_masks"].boxes())
+    np.testing.assert_array_equal(
+        result["gt_bboxes"].tensor, result["gt_masks"].boxes()
+    )
 
 
 def test_all_elements_are_equally_likely():
