@@ -26,7 +26,7 @@ from mmengine.config import Config, DictAction
 from custom.engine.configs import set_split, set_submission, set_tta
 from custom.engine.distributed import join_cpu_processes
 from custom.engine.runner import CellRunner
-from custom.engine.runs import checkpoint_of_run, split_of_run
+from custom.engine.runs import checkpoint_of_run, read_config, split_of_run
 from custom.errors import InputError, run_tool
 from custom.evaluation import PredictionDump
 from custom.io.checksums import file_checksum
@@ -76,7 +76,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Build the runner, then evaluate or write the submission."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     checkpoint = Path(args.checkpoint)
     if checkpoint.is_dir():
         checkpoint = checkpoint_of_run(checkpoint)

@@ -20,12 +20,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import RUNNERS
 
 from custom.engine.configs import drop_validation
 from custom.engine.distributed import join_cpu_processes
-from custom.engine.runs import guard_work_dir, resume
+from custom.engine.runs import guard_work_dir, read_config, resume
 from custom.errors import run_tool
 from custom.models.weights import prepare_weights
 
@@ -78,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check everything that can be checked, then train."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)

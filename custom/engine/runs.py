@@ -14,8 +14,9 @@ from custom.engine.distributed import process_rank
 from custom.errors import InputError
 from custom.io.checkpoint import is_whole, read_checkpoint
 
-# Packages whose parts the configs name, as in configs/_base_/runtime.py.
-_PACKAGES = ("datasets", "evaluation", "engine", "models", "transforms")
+# Packages of older versions, and where their parts are now.
+_REMOVED_PACKAGES = ("custom.hooks", "custom.visualization")
+_NEW_PACKAGES = ("custom.engine", "custom.models.backbones")
 # Hooks of older versions, whose work AtomicCheckpointHook and PyTorch do now.
 _REMOVED_HOOKS = ("RandomStateHook", "GradientStateHook", "BatchNormStatsHook")
 
@@ -68,7 +69,7 @@ def config_of_run(work_dir: str | Path) -> Path:
 def read_config(path: str | Path) -> Config:
     """Load a config file, also one that an older version of the project saved.
 
-    The packages that ``custom_imports`` names are imported under today's names.
+    Packages that ``custom_imports`` names under an old name are imported under today's.
 
     Raises:
         InputError: The file is missing, or names parts that no longer exist.
@@ -76,14 +77,11 @@ def read_config(path: str | Path) -> Config:
     if not Path(path).is_file():
         raise InputError(path, "the config does not exist", "Check the path")
     cfg = Config.fromfile(path, import_custom_modules=False)
-    imports = cfg.get("custom_imports") or {}
-    names = imports.get("imports", [])
-    names = [names] if isinstance(names, str) else list(names)
-    foreign = [name for name in names if name.split(".")[0] != "custom"]
-    if foreign != names:
-        foreign += [f"custom.{package}" for package in _PACKAGES]
-        cfg.custom_imports = {"imports": foreign}
-    import_modules_from_strings(foreign)
+    imports = cfg.get("custom_imports") or {"imports": []}
+    if not set(imports["imports"]).isdisjoint(_REMOVED_PACKAGES):
+        names = [n for n in imports["imports"] if n not in _REMOVED_PACKAGES]
+        imports["imports"] = [*names, *_NEW_PACKAGES]
+    import_modules_from_strings(**imports)
     if "custom_hooks" in cfg:
         cfg.custom_hooks = [
             hook for hook in cfg.custom_hooks if hook["type"] not in _REMOVED_HOOKS

@@ -24,6 +24,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import custom.models  # registers
+import custom.models.backbones  # registers
 import custom.transforms  # noqa: F401 (registers)
 from custom.datasets.splits import Split
 from custom.engine.configs import prediction_pipeline, tta_pipeline

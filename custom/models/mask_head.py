@@ -7,14 +7,10 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead, HTCMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine.config import ConfigDict
-from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.modules.utils import _pair
 
 from custom.structures import LabelMasks, RoIMasks
-
-# Settings of `test_cfg.rcnn` with a value for each class, see `within_limits`.
-LIMITS = ("class_score_thr", "min_area")
 
 
 @MODELS.register_module()
@@ -54,29 +50,6 @@ class RoIFCNMaskHead(FCNMaskHead):
             return targets
         return (targets >= 0.5).to(targets.dtype)
 
-    def predict_by_feat(
-        self,
-        mask_preds: tuple[Tensor],
-        results_list: list[InstanceData],
-        batch_img_metas: list[dict],
-        rcnn_test_cfg: ConfigDict,
-        rescale: bool = False,
-        activate_map: bool = False,
-    ) -> list[InstanceData]:
-        """Add ``masks``, :class:`RoIMasks`, to the detections of each image.
-
-        Detections below the limits of their class are dropped afterwards.
-        """
-        results_list = super().predict_by_feat(
-            mask_preds,
-            results_list,
-            batch_img_metas,
-            rcnn_test_cfg,
-            rescale,
-            activate_map,
-        )
-        return [within_limits(results, rcnn_test_cfg) for results in results_list]
-
     def _predict_by_feat_single(
         self,
         mask_preds: Tensor,
@@ -106,14 +79,3 @@ class RoIFCNMaskHead(FCNMaskHead):
 @MODELS.register_module()
 class RoIHTCMaskHead(RoIFCNMaskHead, HTCMaskHead):
     """:class:`mmdet.HTCMaskHead` with box-local targets and predictions."""
-
-
-def within_limits(results: InstanceData, rcnn_test_cfg: ConfigDict) -> InstanceData:
-    """Drop detections below the score or the area that their class must reach."""
-    if (limits := rcnn_test_cfg.get("class_score_thr")) and len(results):
-        limit = results.scores.new_tensor(limits)[results.labels]
-        results = results[results.scores > limit]
-    if (limits := rcnn_test_cfg.get("min_area")) and len(results):
-        areas = torch.from_numpy(results.masks.areas).to(results.labels)
-        results = results[areas >= areas.new_tensor(limits)[results.labels]]
-    return results

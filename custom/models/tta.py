@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -13,9 +12,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from custom.inference.fusion import fuse
 from custom.inference.views import View
-from custom.models.mask_head import LIMITS, within_limits
 from custom.models.tiled_detector import Part, TiledDetector, predict_tiles
 from custom.structures import RoIMasks
 
@@ -24,27 +21,20 @@ from custom.structures import RoIMasks
 class MaskTTAModel(BaseTTAModel):
     """Flips, rotations by right angles and scales for the Mask R-CNN family.
 
-    As detectron2's ``GeneralizedRCNNWithTTA``: the boxes of all views are merged class
-    by class in the original frame; then the mask head predicts the merged boxes in
-    every view, and its probabilities are turned back and averaged. One view is in
-    memory at a time, so each goes through the backbone twice.
+    As detectron2's ``GeneralizedRCNNWithTTA``: the detector's non-maximum suppression
+    merges the boxes of all views in the original frame; then the mask head predicts the
+    merged boxes in every view, and its probabilities are turned back and averaged. One
+    view is in memory at a time, so each goes through the backbone twice.
 
     With a :class:`TiledDetector` inside, all of this happens in each tile.
 
     Args:
-        fusion: ``method`` and ``iou_thr`` of :func:`custom.inference.fusion.fuse`.
-            Default: the detector's own non-maximum suppression.
         kwargs: ``module``, the detector, see :class:`BaseTTAModel`.
     """
 
-    def __init__(self, fusion: dict | None = None, **kwargs) -> None:
+    def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.fusion = fusion
-        # The limits per class hold for the merged boxes, not for each view.
-        head = self.module.roi_head
-        self.test_cfg, head.test_cfg = head.test_cfg, copy.copy(head.test_cfg)
-        for key in LIMITS:
-            head.test_cfg.pop(key, None)
+        self.test_cfg = self.module.roi_head.test_cfg
 
     def test_step(self, data: dict) -> list[DetDataSample]:
         """Predict images of which a data loader gives several views.
@@ -110,7 +100,7 @@ class MaskTTAModel(BaseTTAModel):
             pred.masks = RoIMasks(
                 summed / len(views), pred.bboxes, size, self.test_cfg.mask_thr_binary
             )
-        return [within_limits(pred, self.test_cfg) for pred in merged]
+        return merged
 
     def _features(
         self, parts: Sequence[Part]
@@ -156,20 +146,9 @@ class MaskTTAModel(BaseTTAModel):
             torch.cat([view[key] for view in views])
             for key in ("bboxes", "scores", "labels")
         )
-        if not len(boxes):
-            pass  # mmcv's NMS does not take nothing
-        elif self.fusion is None:
+        if len(boxes):  # mmcv's NMS does not take an empty input
             suppressed, indices = batched_nms(boxes, scores, labels, self.test_cfg.nms)
             boxes, scores, labels = suppressed[:, :4], suppressed[:, 4], labels[indices]
-        else:
-            fused = fuse(
-                *(column.cpu().numpy() for column in (boxes, scores, labels)),
-                num_members=len(views),
-                **self.fusion,
-            )
-            boxes = boxes.new_tensor(fused.boxes)
-            scores = scores.new_tensor(fused.scores)
-            labels = labels.new_tensor(fused.labels)
         merged = InstanceData(bboxes=boxes, scores=scores, labels=labels)
         return DetDataSample(
             metainfo=samples[0].metainfo,

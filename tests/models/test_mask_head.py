@@ -374,37 +374,3 @@ def test_targets_on_a_gpu_equal_those_on_a_cpu_up_to_rounding():
     found = ours.get_targets(moved, [t.to("cuda") for t in truth], config)
     assert found.is_cuda
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-5)
-
-
-# Limits of the classes.
-
-
-@pytest.mark.parametrize(
-    ("limits", "kept"),
-    [
-        ({}, [0, 1, 2, 3]),
-        ({"class_score_thr": [0.5, 0.0, 0.0, 0.0]}, [1, 2, 3]),
-        ({"min_area": [0, 40, 0, 0]}, [0, 2, 3]),
-        (
-            {"class_score_thr": [0.0, 0.0, 0.9, 0.0], "min_area": [0, 0, 0, 1000]},
-            [0, 1],
-        ),
-        ({"min_area": [1000] * 4}, []),
-    ],
-)
-def test_limits_of_the_classes_drop_detections_and_nothing_else(limits, kept):
-    ours, _ = make_heads()
-    boxes = torch.tensor(
-        [[4.0, 4, 14, 14], [20, 20, 25, 25], [40, 9, 60, 30], [1, 50, 9, 59]]
-    )
-    found = InstanceData(
-        bboxes=boxes, scores=torch.tensor([0.5, 0.4, 0.3, 0.2]), labels=torch.arange(4)
-    )
-    logits = torch.full((4, CLASSES, 28, 28), 5.0)
-    meta = {"scale_factor": (1.0, 1.0), "ori_shape": SIZE}
-    cfg = ConfigDict(mask_thr_binary=0.5, **limits)
-    (result,) = ours.predict_by_feat([logits], [found], [meta], cfg, rescale=True)
-    whole = RoIMasks(logits[:, 0].sigmoid(), boxes, SIZE, 0.5)
-    assert result.labels.tolist() == kept
-    assert torch.equal(result.bboxes, boxes[kept])
-    assert result.masks.to_rle() == [whole.to_rle()[i] for i in kept]

@@ -10,6 +10,8 @@ _base_ = [
     '../../_base_/schedules/ema.py',
 ]
 
+custom_imports = dict(
+    imports=[*_base_.custom_imports.imports, 'custom.models.backbones'])
 model = dict(
     backbone=dict(_delete_=True, **_base_.convnextv2_b),
     neck=dict(in_channels=_base_.convnextv2_b_channels),

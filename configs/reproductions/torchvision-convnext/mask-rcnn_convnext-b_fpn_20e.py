@@ -6,6 +6,8 @@ _base_ = [
     '../../_base_/runtime_course.py',
 ]
 
+custom_imports = dict(
+    imports=[*_base_.custom_imports.imports, 'custom.models.backbones'])
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -1,7 +1,6 @@
-"""Backbones that MMDetection lacks."""
+"""Backbones that MMDetection lacks; a config that uses one names this package."""
 
 from custom.models.backbones.convnext import ConvNeXt
 from custom.models.backbones.efficientnet_v2 import EfficientNetV2
-from custom.models.backbones.resnet import UnpooledResNet
 
-__all__ = ["ConvNeXt", "EfficientNetV2", "UnpooledResNet"]
+__all__ = ["ConvNeXt", "EfficientNetV2"]

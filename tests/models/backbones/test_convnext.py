@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from custom.errors import InputError
-from custom.models import ConvNeXt
+from custom.models.backbones import ConvNeXt
 from custom.models.backbones.convnext import GRN
 from custom.models.weights import prepare_weights
 

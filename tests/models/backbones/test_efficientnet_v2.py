@@ -5,7 +5,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from custom.models import EfficientNetV2
+from custom.models.backbones import EfficientNetV2
 from custom.models.weights import prepare_weights
 
 SMALL = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from mmdet.models.backbones import ResNet
 
-from custom.models.backbones import UnpooledResNet
+from custom.models import UnpooledResNet
 
 
 def test_features_begin_at_stride_2_with_resnets_weights():
