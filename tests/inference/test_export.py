@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,19 +74,11 @@ def test_a_file_that_would_run_code_does_not(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": "other"}, "not an exported model"),
+        ({"format": "other"}, r"not an exported model.*tools/export.py"),
         ({"version": 2}, "version 2 of the format"),
         ({"config": {"model": {}}}, "lacks a model or a pipeline"),
         ({"config": "model = dict()"}, "lacks a model or a pipeline"),
-        ({"classes": ()}, "lack names or colours"),
         ({"classes": ("one",)}, "lack names or colours"),
-        ({"classes": (1, 2)}, "lack names or colours"),
-        ({"palette": ((0, 0, 0), (0, 0, 256))}, "lack names or colours"),
-        ({"palette": ((0, 0, 0), (0, 0, [1]))}, "lack names or colours"),
-        ({"state_dict": {"a": 1}}, "not named tensors"),
-        ({"state_dict": None}, "not named tensors"),
-        ({"info": {"a": torch.zeros(1)}}, "info.a is of type Tensor"),
-        ({"info": {1: 2}}, "info has the key 1"),
     ],
 )
 def test_other_contents_are_refused(tmp_path, change, words):
@@ -107,22 +100,16 @@ def test_a_missing_part_and_other_files_are_refused(tmp_path):
     torch.save([1, 2], path)
     with pytest.raises(InputError, match="not an exported model"):
         load_export(path)
-    torch.save({"state_dict": {}, "meta": {}}, path)
-    with pytest.raises(InputError, match=r"not an exported model.*tools/export.py"):
-        load_export(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="damaged"):
         load_export(path)
-    with pytest.raises(InputError, match="does not exist"):
-        load_export(tmp_path / "no.pt")
 
 
 def test_nothing_is_written_that_would_not_load(tmp_path):
     path = tmp_path / "model.pt"
-    odd = {**MODEL.config, "tta_views": {"scales": {1.0, 2.0}}}
-    model = ExportedModel(odd, {}, MODEL.classes, MODEL.palette, {})
+    config = {**MODEL.config, "tta_views": {"scales": {1.0, 2.0}}}
     with pytest.raises(InputError, match="scales is of type set"):
-        save_export(path, model)
+        save_export(path, replace(MODEL, config=config))
     assert not path.exists()
 
 
