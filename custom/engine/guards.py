@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from custom.errors import InputError
 
 _CURVES = (CosineAnnealingParamScheduler, PolyParamScheduler)
-_NO_END = 10**9  # MMEngine's
 # Keys of the message hub, and so of checkpoints.
 _SKIPPED, _DROPPED = "skipped_batches", "dropped_window"
 
@@ -67,7 +66,7 @@ class ModelBudgetHook(Hook):
 
 @HOOKS.register_module()
 class ClassCheckHook(NumClassCheckHook):
-    """:class:`mmdet.engine.hooks.NumClassCheckHook`, with one check and one error."""
+    """:class:`mmdet.engine.hooks.NumClassCheckHook` before the first iteration."""
 
     def before_train(self, runner) -> None:
         """Compare ``num_classes`` of every head with the classes of the data.
@@ -75,26 +74,17 @@ class ClassCheckHook(NumClassCheckHook):
         Raises:
             InputError: A head has another number of classes than the data set.
         """
-        loaders = [("train", runner.train_dataloader)]
-        if runner.val_loop is not None:
-            loaders.append(("val", runner.val_dataloader))
-        for mode, loader in loaders:
-            try:
-                self._check_head(runner, mode)
-            except AssertionError as error:
-                names = loader.dataset.metainfo["classes"]
-                raise InputError(
-                    runner.cfg.filename or "model",
-                    str(error),
-                    f"Set num_classes={len(names)} in each head of roi_head, or "
-                    "change the classes of the data sets",
-                ) from error
-
-    def before_train_epoch(self, runner) -> None:
-        """Nothing: before_train has compared them."""
-
-    def before_val_epoch(self, runner) -> None:
-        """Nothing: before_train has compared them."""
+        try:
+            self._check_head(runner, "train")
+            if runner.val_loop is not None:
+                self._check_head(runner, "val")
+        except AssertionError as error:
+            raise InputError(
+                runner.cfg.filename or "model",
+                str(error),
+                "Set num_classes in each head of roi_head to the number of classes, or "
+                "change the classes of the data sets",
+            ) from error
 
 
 @HOOKS.register_module()
@@ -122,33 +112,23 @@ class ScheduleCheckHook(Hook):
                     f"{name}, which is {length}",
                     f"Set train_cfg.{name}",
                 )
-        schedulers = runner.param_schedulers or []
-        if isinstance(schedulers, dict):
-            schedulers = [s for part in schedulers.values() for s in part]
-        for scheduler in schedulers:
+        for scheduler in runner.param_schedulers or []:
             length = runner.max_epochs if scheduler.by_epoch else runner.max_iters
             unit = "epochs" if scheduler.by_epoch else "iterations"
-            kind = type(scheduler).__name__
-            if isinstance(scheduler, _CURVES):
-                # Where the curve ends; its scheduler may continue.
-                end = scheduler.begin + getattr(
-                    scheduler, "T_max", scheduler.end - scheduler.begin
-                )
-                if end != length:
-                    raise InputError(
-                        "param_scheduler",
-                        f"{kind} ends after {end} {unit}, the run after {length}",
-                        "Resume with the length that the run began with"
-                        if runner._resume
-                        else "Remove T_max and end from it: it then follows the run",
-                    )
+            if not isinstance(scheduler, _CURVES):
                 continue
-            end = max(getattr(scheduler, "milestones", ()), default=scheduler.end)
-            if length < end < _NO_END:
-                print_log(
-                    f"{kind} ends after {end} {unit}, the run after {length}",
-                    "current",
-                    logging.WARNING,
+            # Where the curve ends; its scheduler may continue.
+            end = scheduler.begin + getattr(
+                scheduler, "T_max", scheduler.end - scheduler.begin
+            )
+            if end != length:
+                raise InputError(
+                    "param_scheduler",
+                    f"{type(scheduler).__name__} ends after {end} {unit}, the run "
+                    f"after {length}",
+                    "Resume with the length that the run began with"
+                    if runner._resume
+                    else "Remove T_max and end from it: it then follows the run",
                 )
 
 
@@ -305,7 +285,7 @@ def explain_out_of_memory(runner) -> Iterator[None]:
                 "memory runs out",
                 "Set num_workers lower if that was the cause, and --resume",
             ) from error
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         raise _explanation(error, hook, runner) from error
 
@@ -334,7 +314,7 @@ def _loader_has_died(error: Exception) -> bool:
     return any(Path(file).parent.name == "multiprocessing" for file in files)
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Whether CUDA, Python or torch's CPU allocator (RuntimeError) lacked memory."""
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, kinds) or "DefaultCPUAllocator" in str(error)
@@ -351,10 +331,12 @@ def _explanation(error: Exception, hook: _CurrentBatch, runner) -> InputError:
             f"out of memory between batches, {where}: {asked}",
             "Set num_workers of the data loaders lower, or use a larger machine",
         )
-    images = [_describe(sample) for sample in _samples(hook.batch)]
+    samples = hook.batch["data_samples"]
+    if isinstance(samples[0], list | tuple):  # the views of test-time augmentation
+        samples = samples[0]
     if hook.stage == "train":
         remedy = (
-            f"Set train_dataloader.batch_size below {len(images)} "
+            f"Set train_dataloader.batch_size below {len(samples)} "
             "(optim_wrapper.accumulative_counts=N adds up N batches before a step), a "
             "smaller crop_size, or train with --amp"
         )
@@ -365,22 +347,10 @@ def _explanation(error: Exception, hook: _CurrentBatch, runner) -> InputError:
             "model.test_cfg.rcnn.max_per_img lower"
         )
     return InputError(
-        "; ".join(images),
-        f"out of memory in {where}, a batch of {len(images)}: {asked}",
+        "; ".join(map(_describe, samples)),
+        f"out of memory in {where}, a batch of {len(samples)}: {asked}",
         remedy,
     )
-
-
-def _samples(batch: dict) -> list:
-    """The data samples of a batch; with test-time augmentation there are views."""
-    flat, rest = [], [batch["data_samples"]]
-    while rest:
-        item = rest.pop(0)
-        if isinstance(item, (list, tuple)):
-            rest = [*item, *rest]
-        else:
-            flat.append(item)
-    return flat
 
 
 def _describe(sample) -> str:

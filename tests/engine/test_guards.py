@@ -230,8 +230,7 @@ def test_heads_are_compared_with_the_classes_before_training(classes, box, mask,
     if fits:
         ClassCheckHook().before_train(run)
         return
-    said = rf"a.py: .*num_classes.*Set num_classes={classes}"
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=r"a.py: .*num_classes.*Set num_classes"):
         ClassCheckHook().before_train(run)
 
 
