@@ -77,7 +77,10 @@ def parse_args() -> argparse.Namespace:
         help="for members that are submissions: the released list of test images",
     )
     parser.add_argument("--tta", action="store_true", help="for tools/test.py")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 <= args.iou_thr <= 1:
+        parser.error("--iou-thr must be in 0..1")
+    return args
 
 
 def find_members(paths: Sequence[Path], args: argparse.Namespace) -> list[Path]:

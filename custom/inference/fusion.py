@@ -1,4 +1,4 @@
-"""Fuse the detections of several models or views of one image, class by class."""
+"""Fuse the detections of several models in one image, class by class."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from faster_coco_eval import mask as fast_mask
 from scipy.sparse import csr_matrix
 
-from custom.inference.tiles import Detections, box_pairs, shared_pixels
+from custom.inference.tiles import Detections, box_pairs, leaders, shared_pixels
 from custom.structures.rle import decode_runs, encode_runs, overlap_areas
 
 METHODS = ("nms", "wbf")
@@ -56,31 +56,21 @@ def fuse(
       with the best mask of the group, because the fused mask is not known yet.
 
     Args:
-        boxes: (N, 4) float, xyxy in pixels.
-        scores: (N,) float in 0..1.
-        labels: (N,) int.
+        boxes: (N, 4) float64, xyxy in pixels.
+        scores: (N,) float64 in 0..1.
+        labels: (N,) int64.
         method: One of :data:`METHODS`.
         iou_thr: See above.
-        num_members: Models or views that predicted the image.
+        num_members: Models that predicted the image.
         rles: N COCO RLE dicts (bytes); with them overlap is that of the masks.
-
-    Raises:
-        ValueError: The method is unknown, or the threshold is not in 0..1.
     """
-    if method not in METHODS:
-        raise ValueError(f"no fusion method {method!r}; there are {', '.join(METHODS)}")
-    if not 0 <= iou_thr <= 1:
-        raise ValueError(f"the IoU threshold must be in 0..1, not {iou_thr}")
-    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-    scores, labels = np.asarray(scores), np.asarray(labels)
-    scores = scores.astype(np.float64)
     parts = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
-        own = None if rles is None else [rles[i] for i in rows]
+        class_rles = None if rles is None else [rles[i] for i in rows]
         fused_boxes, fused_scores, groups = _fuse_class(
-            boxes[rows], scores[rows], method, iou_thr, num_members, own
+            boxes[rows], scores[rows], method, iou_thr, num_members, class_rles
         )
         groups = [rows[group] for group in groups]
         parts.append((fused_boxes, fused_scores, np.full(len(groups), label), groups))
@@ -118,14 +108,8 @@ def _fuse_class(
 
 def _group_by_first_leader(overlaps: csr_matrix, iou_thr: float) -> list[np.ndarray]:
     """Non-maximum suppression: each joins the best before it that it overlaps."""
-    leader = np.full(overlaps.shape[0], -1)
-    for i in range(len(leader)):
-        if leader[i] < 0:
-            leader[i] = i
-            near = slice(overlaps.indptr[i], overlaps.indptr[i + 1])
-            overlapping = overlaps.indices[near][overlaps.data[near] > iou_thr]
-            leader[overlapping[leader[overlapping] < 0]] = i
-    return _groups_of(leader)
+    first, second = (overlaps > iou_thr).nonzero()
+    return _groups_of(leaders(first, second, overlaps.shape[0]))
 
 
 def _group_by_best_leader(overlaps: csr_matrix, iou_thr: float) -> list[np.ndarray]:
@@ -272,7 +256,5 @@ def best_class(detections: Detections) -> np.ndarray:
     shared = shared_pixels(detections.masks, first, second)
     # An IoU above a half means that a third of both areas is shared.
     same = 3 * shared > areas[first] + areas[second]
-    gone = np.zeros(len(detections), bool)
-    for a, b in zip(first[same], second[same], strict=True):
-        gone[b] |= ~gone[a]
-    return np.flatnonzero(~gone)
+    leader = leaders(first[same], second[same], len(detections))
+    return np.flatnonzero(leader == np.arange(len(leader)))

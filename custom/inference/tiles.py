@@ -321,23 +321,37 @@ class TileMerger:
         self, detections: Detections, first: np.ndarray, second: np.ndarray
     ) -> Detections:
         """Non-maximum suppression on masks, between the pairs alone."""
-        pairs = np.stack([first, second], axis=1)
-        pairs = pairs[(pairs >= 0).all(axis=1) & (first != second)]
-        a, b = np.unique(np.sort(pairs, axis=1), axis=0).reshape(-1, 2).T
+        pairs = (first >= 0) & (second >= 0) & (first != second)
+        a, b = first[pairs], second[pairs]
         shared, areas = shared_pixels(detections.masks, a, b), detections.masks.areas
         same = shared >= self.agree * (areas[a] + areas[b] - shared)
-        near: dict[int, list[int]] = {}
-        for i, j in zip(a[same].tolist(), b[same].tolist(), strict=True):
-            near.setdefault(i, []).append(j)
-            near.setdefault(j, []).append(i)
         order = np.argsort(-detections.scores, kind="stable")
-        suppressed: set[int] = set()
-        remaining = []
-        for i in order.tolist():
-            if i not in suppressed:
-                remaining.append(i)
-                suppressed.update(near.get(i, ()))
-        return detections[np.array(remaining, np.int64)]
+        rank = np.argsort(order)
+        leader = leaders(rank[a[same]], rank[b[same]], len(order))
+        return detections[order[leader == np.arange(len(order))]]
+
+
+def leaders(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarray:
+    """Non-maximum suppression of detections between pairs that are the same object.
+
+    Args:
+        first: (P,) indices of detections, of which 0 is the best.
+        second: (P,) likewise.
+        count: N, how many detections there are.
+
+    Returns:
+        (N,) int64, the detection that suppresses each; those that stay have their own
+        index.
+    """
+    links = coo_matrix((np.ones(len(first)), (first, second)), (count, count))
+    near = (links + links.T).tocsr()
+    leader = np.full(count, -1)
+    for i in range(count):
+        if leader[i] < 0:
+            leader[i] = i
+            pairs = near.indices[near.indptr[i] : near.indptr[i + 1]]
+            leader[pairs[leader[pairs] < 0]] = i
+    return leader
 
 
 def _common(a: tuple, b: tuple) -> tuple[int, int, int, int]:

@@ -215,10 +215,3 @@ def test_nothing_to_fuse_gives_nothing():
     fused = fuse(**draw(0, 0), method="wbf", iou_thr=0.5, num_members=2, rles=[])
     assert len(fused) == 0 and fused.boxes.shape == (0, 4)
     assert vote_masks([], np.zeros(0), []) == []
-
-
-def test_unknown_method_and_threshold_are_refused():
-    with pytest.raises(ValueError, match="there are nms"):
-        fuse(**draw(0, 3), method="vote", iou_thr=0.5, num_members=2)
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        fuse(**draw(0, 3), method="nms", iou_thr=50, num_members=2)
