@@ -119,9 +119,7 @@ def _read_trained(config: Config, checkpoint: str | Path) -> ExportedModel:
             "Give a checkpoint that tools/train.py has written",
         )
     classes = tuple(map(str, names["classes"]))
-    given = names.get("palette")
-    given = given if isinstance(given, list | tuple) else ()
-    palette = class_palette(len(classes), given)
+    palette = class_palette(len(classes), names.get("palette") or ())
     whole = config.to_dict()
     pipeline = ConfigDict(steps=prediction_pipeline(config))
     settings = {
@@ -196,18 +194,15 @@ def build_network(model: ExportedModel) -> TwoStageDetector:
             f"network of the config is for {head.num_classes}",
             "Use the config that it was trained with",
         )
-    wanted = {name: value.shape for name, value in network.state_dict().items()}
-    stored = {name: value.shape for name, value in model.state_dict.items()}
-    names = wanted.keys() | stored.keys()
-    mismatched = sorted(n for n in names if wanted.get(n) != stored.get(n))
-    if mismatched:
+    try:
+        network.load_state_dict(model.state_dict)
+    except RuntimeError as error:
+        mismatch = str(error).splitlines()[1].strip()[:200]
         raise InputError(
             source,
-            f"{len(mismatched)} of its weights do not fit the network, such as "
-            f"{mismatched[0]}",
+            f"its weights do not fit the network: {mismatch}",
             "Use the config that it was trained with",
-        )
-    network.load_state_dict(model.state_dict)
+        ) from None
     return revert_sync_batchnorm(network).eval()
 
 
