@@ -16,7 +16,6 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel, MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
@@ -115,12 +114,7 @@ def test_a_batch_without_a_finite_loss_changes_nothing_and_is_named(
     assert "a0.tif" not in log and "1 of at most 5" in log
 
 
-def test_the_stock_wrapper_would_spoil_the_weights(tmp_path):
-    """The danger is real, and the hook refuses to run without the guard."""
-    model = Toy()
-    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters()))
-    model.train_step(batch(0, "a", math.nan), wrapper)
-    assert model.linear.weight.isnan().any()
+def test_a_wrapper_that_steps_on_any_loss_is_refused(tmp_path):
     with pytest.raises(InputError, match="Use FiniteLossOptimWrapper"):
         train(tmp_path, [batch(0, "a")], kind="OptimWrapper")
 
