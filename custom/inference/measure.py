@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 from skimage.color import rgb2hed
+from skimage.measure import perimeter_crofton
 
 from custom.structures.box_masks import BoxMasks
 
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
 STAINS = ("hematoxylin", "eosin", "dab")
 # Cells of a square of this side are measured together; their pixels are read once.
 _BLOCK = 512
-_Q, _D = math.pi / 4, math.pi / (4 * math.sqrt(2))
-# Length of the outline in each 2x2 neighbourhood, by _perimeters' codes.
-_CROFTON = np.array(
-    [0, _Q + _D, _D, 2 * _D, 0, _Q + _D, 0, _D, _Q, 2 * _Q, _D, _D, _Q, 2 * _Q, 0, 0]
-)
 
 
 def measure(
@@ -90,57 +87,32 @@ def measure(
 
 
 def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:
-    """Shape properties of many masks, as skimage's ``regionprops`` of each.
+    """Shape properties of many masks, as skimage's slower ``regionprops`` of each.
 
     Returns:
         Columns (N,) float64; ``x`` and ``y`` are those of the centroid.
     """
-    names = ("x", "y", "area", "perimeter", "eccentricity", "major_axis", "minor_axis")
-    shape = {name: np.full(len(masks), np.nan) for name in names}
-    for chunk, windows, stack in masks.stacks():
-        pixels = stack.sum(axis=(1, 2), dtype=np.int64)
-        rows = np.arange(stack.shape[1], dtype=np.float64)
-        columns = np.arange(stack.shape[2], dtype=np.float64)
-        by_row = stack.sum(axis=2, dtype=np.float64)
-        by_column = stack.sum(axis=1, dtype=np.float64)
-        y, x = by_row @ rows / pixels, by_column @ columns / pixels
-        yy = by_row @ rows**2 / pixels - y**2
-        xx = by_column @ columns**2 / pixels - x**2
-        xy = np.einsum("nhw,h,w->n", stack, rows, columns, optimize=True) / pixels
-        major, minor = _axes(yy, xx, xy - x * y)
-        top, left = windows[:, :2].T
-        shape["x"][chunk] = left + x + 0.5
-        shape["y"][chunk] = top + y + 0.5
-        shape["area"][chunk] = pixels
-        shape["perimeter"][chunk] = _perimeters(stack)
-        shape["major_axis"][chunk] = 4 * np.sqrt(major)
-        shape["minor_axis"][chunk] = 4 * np.sqrt(minor)
-        ratio = np.divide(minor, major, out=np.ones_like(minor), where=major > 0)
-        shape["eccentricity"][chunk] = np.sqrt(1 - ratio)
-    return shape
-
-
-def _axes(
-    yy: np.ndarray, xx: np.ndarray, xy: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The eigenvalues of covariance matrices, the larger ones first."""
-    middle, half = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
-    return (middle + half).clip(min=0), (middle - half).clip(min=0)
-
-
-def _perimeters(stack: np.ndarray) -> np.ndarray:
-    """Crofton's formula in four directions, by the 2x2 neighbourhoods of each mask.
-
-    Args:
-        stack: (n, h, w) bool.
-    """
-    padded = np.zeros((len(stack), stack.shape[1] + 2, stack.shape[2] + 2), np.uint8)
-    padded[:, 1:-1, 1:-1] = stack
-    # Weights as in skimage.measure.perimeter_crofton: the pixel 1, the one above 2,
-    # the one to the left 4, the one above that 8.
-    codes = padded[:, 1:, 1:] + 2 * padded[:, :-1, 1:]
-    codes += 4 * padded[:, 1:, :-1] + 8 * padded[:, :-1, :-1]
-    return _CROFTON[codes].sum(axis=(1, 2))
+    rows = []
+    for top, left, mask in masks.patches():
+        m = cv2.moments(mask.view(np.uint8), binaryImage=True)
+        x, y = left + m["m10"] / m["m00"] + 0.5, top + m["m01"] / m["m00"] + 0.5
+        central = m["mu20"], m["mu11"], m["mu02"]
+        rows.append((x, y, m["m00"], perimeter_crofton(mask), *central))
+    x, y, area, perimeter, *central = np.array(rows).reshape(-1, 7).T
+    xx, xy, yy = (moment / area for moment in central)
+    # The eigenvalues of the covariance.
+    middle, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    major, minor = middle + half, (middle - half).clip(min=0)
+    ratio = np.divide(minor, major, out=np.ones_like(minor), where=major > 0)
+    return {
+        "x": x,
+        "y": y,
+        "area": area,
+        "perimeter": perimeter,
+        "eccentricity": np.sqrt(1 - ratio),
+        "major_axis": 4 * np.sqrt(major),
+        "minor_axis": 4 * np.sqrt(minor),
+    }
 
 
 def _stains(segmentation: Segmentation) -> np.ndarray:
