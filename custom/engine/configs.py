@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,12 +89,12 @@ def prediction_pipeline(cfg: Config) -> list[dict]:
     pipeline = [
         step
         for step in _test_dataset(cfg).pipeline
-        if "Annotations" not in step["type"]
+        if step["type"] != "LoadLabelMasks" and "Annotations" not in step["type"]
     ]
-    pipeline = [step for step in pipeline if step["type"] != "LoadLabelMasks"]
     submission = (cfg.get("submission_dataloader") or {}).get("dataset", {})
     given = submission.get("pipeline", pipeline)
-    if _as_plain(given) != _as_plain(pipeline):
+    # As JSON: a saved config has its tuples as lists.
+    if json.dumps(given, sort_keys=True) != json.dumps(pipeline, sort_keys=True):
         steps = [step["type"] for step in given if step not in pipeline]
         raise InputError(
             "submission_dataloader.dataset.pipeline",
@@ -110,15 +111,6 @@ def set_submission(cfg: Config) -> None:
     cfg.test_dataloader = cfg.submission_dataloader
     cfg.test_dataloader.dataset.pipeline = pipeline
     cfg.test_evaluator = {**cfg.submission_evaluator, "out_dir": ""}
-
-
-def _as_plain(value: object) -> object:
-    """Lists and dicts of a config, comparable: a saved config has tuples as lists."""
-    if isinstance(value, dict):
-        return {key: _as_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_plain(item) for item in value]
-    return value
 
 
 def _test_dataset(cfg: Config) -> ConfigDict:
