@@ -104,6 +104,25 @@ def validated_score_thr(info: dict) -> float:
     return value if isinstance(value, float) and 0 <= value <= 1 else SCORE_THR
 
 
+def _check_settings(
+    score_thr: float | str | None,
+    channel_order: str,
+    max_value: int | None,
+    batch_size: int,
+) -> None:
+    given = 0.5 if isinstance(score_thr, str) else score_thr or 0
+    for name, value, valid, choices in (
+        ("score threshold", score_thr, 0 <= given <= 1, "0 to 1"),
+        ("channel order", channel_order, channel_order in ("auto", "rgb", "bgr"),
+         "auto, rgb or bgr"),
+        ("largest value", max_value, max_value is None or 1 <= max_value <= 65_535,
+         "1 to 65535"),
+        ("batch size", batch_size, batch_size >= 1, "1 or more"),
+    ):  # fmt: skip
+        if not valid:
+            raise InputError(name, f"{value} is not possible", f"Choose {choices}")
+
+
 class Segmenter:
     """A trained model that segments the cells of images.
 
@@ -178,17 +197,7 @@ class Segmenter:
         amp: bool = False,
         tta: bool = False,
     ) -> None:
-        given = 0.5 if isinstance(score_thr, str) else score_thr or 0
-        for name, value, valid, choices in (
-            ("score threshold", score_thr, 0 <= given <= 1, "0 to 1"),
-            ("channel order", channel_order, channel_order in ("auto", "rgb", "bgr"),
-             "auto, rgb or bgr"),
-            ("largest value", max_value, max_value is None or 1 <= max_value <= 65_535,
-             "1 to 65535"),
-            ("batch size", batch_size, batch_size >= 1, "1 or more"),
-        ):  # fmt: skip
-            if not valid:
-                raise InputError(name, f"{value} is not possible", f"Choose {choices}")
+        _check_settings(score_thr, channel_order, max_value, batch_size)
         if isinstance(model, str | Path):
             # The one place of custom.inference that needs MMDetection's registries:
             # only they make a network of a config. Everything else here runs without.
