@@ -1,4 +1,5 @@
-# Backbones that a config puts in place of ResNet-50, with the channels of their stages.
+# Backbones that a config puts in place of ResNet-50, with the channels of their stages;
+# its custom_imports name custom.models.backbones.
 #
 # ConvNeXt V2-B (arXiv 2301.00808), pre-trained and fine-tuned on ImageNet-1k.
 convnextv2_b = dict(
