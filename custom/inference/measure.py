@@ -98,17 +98,18 @@ def _shapes(masks: BoxMasks) -> dict[str, np.ndarray]:
         x, y = left + m["m10"] / m["m00"] + 0.5, top + m["m01"] / m["m00"] + 0.5
         central = m["mu20"], m["mu11"], m["mu02"]
         rows.append((x, y, m["m00"], perimeter_crofton(mask), *central))
-    x, y, area, perimeter, *central = np.array(rows).reshape(-1, 7).T
-    xx, xy, yy = (moment / area for moment in central)
+    columns = np.array(rows).reshape(-1, 7).T
+    area = columns[2]
+    xx, xy, yy = columns[4:] / area
     # The eigenvalues of the covariance.
     middle, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
     major, minor = middle + half, (middle - half).clip(min=0)
     ratio = np.divide(minor, major, out=np.ones_like(minor), where=major > 0)
     return {
-        "x": x,
-        "y": y,
+        "x": columns[0],
+        "y": columns[1],
         "area": area,
-        "perimeter": perimeter,
+        "perimeter": columns[3],
         "eccentricity": np.sqrt(1 - ratio),
         "major_axis": 4 * np.sqrt(major),
         "minor_axis": 4 * np.sqrt(minor),
