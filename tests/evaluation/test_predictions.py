@@ -125,7 +125,7 @@ def write_zip_of_two(path: Path) -> None:
         (lambda path: None, "does not exist"),
         (lambda path: path.write_bytes(b"PK\3\4 cut"), "not JSON"),
         (lambda path: path.write_text('{"info": '), "not JSON"),
-        (lambda path: path.mkdir(), "no predictions.json or submission in it"),
+        (lambda path: path.mkdir(), "lacks a predictions.json or submission"),
         (write_zip_of_two, "not JSON"),
     ],
 )
