@@ -27,8 +27,8 @@ KINDS = {
     ),
     "patient": (
         "Patients in both halves of the split",
-        "Validation measures in part how well the training images were learnt by "
-        "heart. Use a grouped split.",
+        "Validation then partly measures how well the model memorised training "
+        "images. Use a grouped split.",
     ),
     "look": (
         "Images that look like one slide in both halves of the split",
@@ -42,14 +42,14 @@ KINDS = {
     ),
     "color order": (
         "Red and blue exchanged",
-        "A model that is trained on one order does badly on the other. Set "
-        "channel_order of LoadCellImage for a data set that is stored so; where only "
-        "some images are, store these again.",
+        "A model trained on one order performs badly on the other. If the whole data "
+        "set is stored so, set channel_order of LoadCellImage; if only some images "
+        "are, save these again in true colours.",
     ),
     "stain": (
         "Stain outliers",
-        "Colours or sharpness far from those of the other images. Are they what the "
-        "model will meet?",
+        "Colours or sharpness far from those of the other images. Check that images "
+        "to predict look like them.",
     ),
     "overlap": (
         "Cells of two classes on the same pixels",
@@ -58,7 +58,7 @@ KINDS = {
     ),
     "parts": (
         "Cells in several pieces",
-        "One id on separate places: often two cells that share an id, or specks left "
+        "One id in separate places: often two cells that share an id, or specks left "
         "by a brush.",
     ),
     "tiny": (

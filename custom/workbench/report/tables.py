@@ -84,11 +84,11 @@ def about_metrics(analysis: Analysis) -> str:
     """How the metrics and intervals were computed, and why some are missing."""
     settings, groups = analysis.settings, len(set(analysis.groups))
     text = (
-        f"{len(analysis.images)} validation images. AP counts "
-        f"{settings['max_dets']:,} predictions of an image and class; everything that "
-        f"needs a decision takes predictions of score {settings['score_thr']:g} and "
-        f"more, and mask IoU {settings['iou_thr']:g}. Intervals: 95 %, over {groups} "
-        f"{analysis.unit}{'s' * (groups != 1)}."
+        f"{len(analysis.images)} validation images. AP counts up "
+        f"to {settings['max_dets']:,} predictions per image and class; the other "
+        f"metrics use predictions with a score of at least {settings['score_thr']:g} "
+        f"and match at mask IoU {settings['iou_thr']:g}. Intervals: 95 %, over "
+        f"{groups} {analysis.unit}{'s' * (groups != 1)}."
     )
     missing: dict[str, list[str]] = {}
     for key, estimate in analysis.intervals.items():
@@ -110,7 +110,7 @@ def low_scores(analyses: Mapping[str, Analysis]) -> str:
         reached = f"the highest score is {best:.2f}" if best >= 0 else "there is none"
         sentences.append(
             f"No prediction{of_run} reaches the score {threshold:g}: {reached}. All "
-            "metrics but AP and the curves are therefore 0 or not defined. "
+            "metrics but AP and the curves are therefore 0 or undefined. "
             "Train longer, or write the report with a lower --score-thr."
         )
     return " ".join(sentences)
