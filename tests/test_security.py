@@ -240,7 +240,7 @@ def test_names_are_names_in_every_tool(
     (submission,) = work_dir.glob("*/test-results.json")
     ids = {entry["image_id"] for entry in json.loads(submission.read_text())}
     assert ids == set(range(1, len(NAMES) + 1))
-    call("tools/verify_run.py", work_dir, "--quick")
+    call("tools/analysis/verify_run.py", work_dir, "--quick")
     call("tools/report.py", work_dir)
     call("tools/data/audit.py", config, "-o", tmp_path / "audit.html")
     for page in (work_dir / "report.html", tmp_path / "audit.html"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 
 import pytest
@@ -32,9 +31,8 @@ def test_folder_with_damaged_and_copied_images(run_tool, tiny_copy, tmp_path):
     assert {first.name, "copy"} in [set(f["images"]) for f in duplicates]
     assert {"p0", "p1"} >= {f["text"][:2] for f in found if f["kind"] == "patient"}
     assert "1 Images that cannot be used" in out and f"{page}: 6 images" in out
-    assert "anchor_generator=dict(scales=[" in out
     html = page.read_text()
-    assert all(name in html for name in (*names, "Near-duplicates", "best two scales"))
+    assert all(name in html for name in (*names, "Near-duplicates"))
     assert "http://" not in html.split("<script>")[0]
     # A page of ours is written again, the JSON is not.
     run_tool(TOOL, *args)
@@ -42,7 +40,7 @@ def test_folder_with_damaged_and_copied_images(run_tool, tiny_copy, tmp_path):
         run_tool(TOOL, *args, "--json", data)
 
 
-def test_config_gives_split_detections_and_anchors(
+def test_config_gives_the_split_and_the_number_of_detections(
     run_tool, repo, tiny_root, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CELL_DATA_ROOT", str(tiny_root))
@@ -56,10 +54,6 @@ def test_config_gives_split_detections_and_anchors(
     assert "4 train, 2 val" in html
     texts = [f["text"] for f in json.loads(data.read_text())["findings"]]
     assert any("at most 1 detections" in text for text in texts)
-    pattern = r"(this config|best single scale)</th>(.*?)</tr>"
-    rows = [row for _, row in re.findall(pattern, html, re.S)]
-    ours, best = ([float(v) for v in re.findall(r">([\d.]+)<", row)] for row in rows)
-    assert ours[0] == 4 and best[1] >= ours[1]  # scale, mean IoU
 
 
 def test_what_is_refused(run_tool, tiny_root, tmp_path):

@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from custom.workbench.synthetic import write_dataset
 from tests.tools.test_train_and_test import DEMO, QUICK, run
 
-TOOL = "tools/verify_run.py"
+TOOL = "tools/analysis/verify_run.py"
 # Nothing is learnt in two steps; without a threshold there are detections all the same.
 OPTIONS = ["--cfg-options", *QUICK, "model.test_cfg.rcnn.score_thr=0.0"]
 

@@ -5,9 +5,9 @@ Examples::
     python tools/data/audit.py configs/cell/maskrcnn_r50.py -o audit.html
     python tools/data/audit.py data/hw3/train --split grouped_80-20 --json audit.json
 
-The page is self-contained: image and cell sizes, classes, and suspected problems with
-images: near-duplicates, patients in both halves of the
-split, stain outliers, red and blue exchanged, cells in pieces, and more.
+The page is self-contained: image and cell sizes, classes, and suspected problems:
+near-duplicates, patients in both halves of the split, stain outliers, red and blue
+exchanged, cells in pieces, and more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
@@ -27,10 +26,10 @@ from custom.datasets.splits import NAMES, patients_from_csv, patients_from_names
 from custom.datasets.stain import cluster_names
 from custom.errors import InputError, run_tool
 from custom.formats.coco import write_json
-from custom.workbench.audit import anchors
-from custom.workbench.audit.checks import KINDS, Facts, Finding, findings, inspect
-from custom.workbench.audit.page import Source, anchor_lines, audit_page, thumbnail
+from custom.workbench.audit.checks import KINDS, Finding, findings, inspect
+from custom.workbench.audit.page import Source, audit_page, thumbnail
 from custom.workbench.report import guard_page, write_page
+from custom.workbench.report.data import LabelledSet
 
 STOCK_MAX_DETS = 100
 
@@ -49,7 +48,7 @@ def open_source(path: Path, split: str | None) -> Source:
             "pipeline": [],
         }
         cfgs = {name: ConfigDict(common, subset=name) for name in ("train", "val")}
-        max_dets, generator = STOCK_MAX_DETS, None
+        max_dets = STOCK_MAX_DETS
     elif path.suffix == ".py" and path.exists():
         cfg = Config.fromfile(path)
         cfgs = {
@@ -59,7 +58,6 @@ def open_source(path: Path, split: str | None) -> Source:
         }
         model = cfg.model.get("detector", cfg.model)
         max_dets = model.test_cfg.rcnn.max_per_img
-        generator = model.rpn_head.anchor_generator
     else:
         raise InputError(
             path, "neither a config nor a folder", "Name a .py file or a folder"
@@ -73,8 +71,8 @@ def open_source(path: Path, split: str | None) -> Source:
         if split:
             dataset.split = split
         if name == "train" or dataset.get("split") != "all":
-            sets[name] = DATASETS.build(dataset)
-    return Source(str(path), sets, max_dets, generator)
+            sets[name] = LabelledSet(DATASETS.build(dataset))
+    return Source(str(path), sets, max_dets)
 
 
 def patients(names: Sequence[str], table: Path | None) -> Mapping[str, str] | None:
@@ -85,22 +83,6 @@ def patients(names: Sequence[str], table: Path | None) -> Mapping[str, str] | No
         return patients_from_names(names, "")
     except InputError:
         return None
-
-
-def anchor_fits(source: Source, facts: Sequence[Facts]) -> dict[str, anchors.AnchorFit]:
-    """The config's anchors if there are any, and the best."""
-    boxes = np.concatenate([image.boxes for image in facts])
-    sizes = np.repeat([i.size for i in facts], [len(i.labels) for i in facts], axis=0)
-    labels = np.concatenate([image.labels for image in facts])
-    cells = (boxes, sizes, labels, len(source.classes))
-    if not len(boxes):
-        return {}
-    generator, fits, options = source.generator, {}, {}
-    if generator is not None and "scales" in generator:
-        options = {"ratios": generator.ratios, "strides": generator.strides}
-        fits["this config"] = anchors.anchor_fit(*cells, generator.scales, **options)
-    one, two = anchors.suggest(*cells, **options)
-    return {**fits, "best single scale": one, "best two scales": two}
 
 
 def main() -> None:
@@ -132,19 +114,16 @@ def main() -> None:
     cluster_of = dict(zip(names, clusters, strict=True))
     left_out = [
         Finding("unreadable", (), str(error))
-        for dataset in source.sets.values()
-        for error in dataset.left_out
+        for labelled in source.sets.values()
+        for error in labelled.dataset.left_out
     ]
     results = left_out + findings(
         facts, source.classes, source.max_dets, patient_of, cluster_of
     )
-    fits = anchor_fits(source, facts)
-    html = audit_page(source, facts, results, fits, small, patient_of, cluster_of)
+    html = audit_page(source, facts, results, small, patient_of, cluster_of)
     write_page(html, args.out)
     for kind, count in Counter(finding.kind for finding in results).items():
         print(f"{count:6} {KINDS[kind][0]}")
-    for line in anchor_lines(fits):
-        print(line)
     print(f"{args.out}: {len(facts)} images, {len(html) / 1e6:.1f} MB")
     if args.json:
         listed = [asdict(finding) for finding in results]

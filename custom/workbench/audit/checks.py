@@ -16,6 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from custom.datasets.stain import patch_features, signatures
+from custom.evaluation.iou_table import iou_table
 from custom.io.colours import ChannelOrder, channel_order_of
 from custom.structures import LabelMasks
 
@@ -124,7 +125,7 @@ class Facts:
         areas: (N,) in pixels.
         at_border: (N,) whether the cell touches the border of the image.
         parts: For each cell in pieces (index, pieces, pixels outside the largest).
-        overlaps: For each pair of cells (index, index, pixels they share).
+        overlaps: For each pair of cells [index, index, pixels they share].
         colours: The order of its channels, see
             :func:`custom.io.colours.channel_order_of`.
         features: See :func:`custom.datasets.stain.patch_features`.
@@ -139,7 +140,7 @@ class Facts:
     areas: np.ndarray
     at_border: np.ndarray
     parts: list[tuple[int, int, int]]
-    overlaps: list[tuple[int, int, int]]
+    overlaps: list[list[int]]
     colours: ChannelOrder
     features: np.ndarray
     small: np.ndarray
@@ -165,16 +166,18 @@ def inspect(
         if count > 1:
             sizes = np.bincount(pieces.ravel())[1:]
             parts.append((i, count, int(sizes.sum() - sizes.max())))
+    table = iou_table(masks, masks)
+    shared = np.stack([table.gt, table.pred, table.pixels], axis=1)
     return Facts(
         name=name,
         subset=subset,
         size=(masks.height, masks.width),
         labels=np.asarray(labels),
         boxes=boxes,
-        areas=np.asarray(masks.areas),
+        areas=table.gt_areas,
         at_border=(boxes == edges).any(1),
         parts=parts,
-        overlaps=_overlaps(masks),
+        overlaps=shared[table.gt < table.pred].tolist(),
         colours=channel_order_of(image, masks.foreground()),
         features=patch_features(image),
         small=_at_a_glance(image),
@@ -186,26 +189,6 @@ def _at_a_glance(image: np.ndarray) -> np.ndarray:
     small = cv2.resize(image[..., 1], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     small = small.astype(np.float32) - small.mean()
     return small / max(float(np.linalg.norm(small)), 1e-6)
-
-
-def _overlaps(masks: LabelMasks) -> list[tuple[int, int, int]]:
-    """Pairs of cells that share pixels, with their number."""
-    planes = np.asarray(masks.planes)
-    index = [
-        dict(zip(masks.ids[here].tolist(), np.flatnonzero(here).tolist(), strict=True))
-        for here in (masks.plane_of == plane for plane in range(len(planes)))
-    ]
-    pairs = []
-    for second in range(1, len(planes)):
-        for first in range(second):
-            both = (planes[first] > 0) & (planes[second] > 0)
-            ids = np.stack([planes[first][both], planes[second][both]], 1)
-            unique, counts = np.unique(ids, axis=0, return_counts=True)
-            for (a, b), count in zip(unique.tolist(), counts.tolist(), strict=True):
-                # Ids of instances that were left out have no index.
-                if a in index[first] and b in index[second]:
-                    pairs.append((index[first][a], index[second][b], count))
-    return pairs
 
 
 def findings(

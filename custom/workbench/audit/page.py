@@ -9,11 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
-from mmengine.config import ConfigDict
 from tqdm import tqdm
 
-from custom.datasets.cell import CellDataset
-from custom.workbench.audit.anchors import AnchorFit
 from custom.workbench.audit.checks import KINDS, Facts, Finding
 from custom.workbench.report import charts
 from custom.workbench.report.data import Labelled, LabelledSet
@@ -32,27 +29,21 @@ class Source:
         name: What the page calls it.
         sets: The training and, if there is one, the validation set.
         max_dets: Detections per image that the model gives.
-        generator: The config's anchor generator, or None.
     """
 
     name: str
-    sets: dict[str, CellDataset]
+    sets: dict[str, LabelledSet]
     max_dets: int
-    generator: ConfigDict | None
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return self._any.metainfo["classes"]
+        return next(iter(self.sets.values())).classes
 
     @property
-    def palette(self) -> list[tuple[int, int, int]]:
+    def palette(self) -> list[tuple[int, ...]]:
         """Colours of the classes."""
-        return self._any.metainfo["palette"]
-
-    @property
-    def _any(self) -> CellDataset:
-        return next(iter(self.sets.values()))
+        return next(iter(self.sets.values())).palette
 
     def samples(
         self, names: Collection[str] | None = None
@@ -61,20 +52,9 @@ class Source:
         total = sum(map(len, self.sets.values())) if names is None else len(names)
         with tqdm(total=total, unit="image", delay=1, leave=False) as bar:
             for subset, dataset in self.sets.items():
-                for sample in LabelledSet(dataset).select(names):
+                for sample in dataset.select(names):
                     yield subset, sample
                     bar.update()
-
-
-def anchor_lines(fits: Mapping[str, AnchorFit]) -> list[str]:
-    """The lines of a config that set the best scales."""
-    lines = []
-    for name in ("best single scale", "best two scales"):
-        if name in fits:
-            scales = [float(f"{scale:.3g}") for scale in fits[name].scales]
-            generator = f"anchor_generator=dict(scales={scales})"
-            lines.append(f"model = dict(rpn_head=dict({generator}))")
-    return lines
 
 
 def charts_of(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
@@ -133,25 +113,6 @@ def class_table(source: Source, facts: Sequence[Facts]) -> tuple[list, list]:
     return headers, rows
 
 
-def anchor_table(source: Source, fits: Mapping[str, AnchorFit]) -> tuple:
-    """Headers and rows of the anchors."""
-    headers = [("", "text"), ("scales", "code"), ("mean IoU", "number")]
-    headers += [(name, "number") for name in source.classes]
-    headers += [("IoU from 0.7 on", "number"), ("below 0.3", "number")]
-    rows = [
-        [
-            name,
-            ", ".join(f"{scale:.3g}" for scale in fit.scales),
-            f"{fit.mean:.3f}",
-            *("-" if np.isnan(v) else f"{v:.3f}" for v in fit.by_class),
-            f"{fit.sure:.1%}",
-            f"{fit.lost:.1%}",
-        ]
-        for name, fit in fits.items()
-    ]
-    return headers, rows
-
-
 def thumbnail(image: np.ndarray, label: str, max_side: int = 300) -> dict:
     """A whole image, small."""
     height, width = image.shape[:2]
@@ -187,61 +148,51 @@ def close_up(sample: Labelled, box: tuple, palette: Sequence[tuple]) -> dict:
     }
 
 
-def problem_shots(
-    source: Source, results: Sequence[Finding]
-) -> dict[Finding, list[dict]]:
-    """Images of the first findings of each kind, those that name images."""
-    shown, counts = [], Counter()
-    for finding in results:
-        counts[finding.kind] += 1
-        if finding.images and counts[finding.kind] <= SHOWN:
-            shown.append(finding)
-    wanted: dict[str, list[Finding]] = {}
-    for finding in shown:
-        for name in finding.images[:2]:
-            wanted.setdefault(name, []).append(finding)
-    thumbnails: dict[tuple[Finding, str], dict] = {}
-    for _, sample in source.samples(wanted):
-        for finding in wanted[sample.name]:
-            thumbnails[finding, sample.name] = (
-                close_up(sample, finding.box, source.palette)
-                if finding.box
-                else thumbnail(sample.image(), sample.name)
-            )
-    return {
-        finding: [thumbnails[finding, name] for name in finding.images[:2]]
-        for finding in shown
-    }
-
-
 def problems(source: Source, results: Sequence[Finding]) -> list[dict]:
-    """The findings by kind, with images or, where there are none, as lines."""
-    shots = problem_shots(source, results)
+    """The findings by kind: the first with images, those about no image as lines."""
+    by_kind = {kind: [f for f in results if f.kind == kind] for kind in KINDS}
+    shown = {k: [f for f in fs if f.images][:SHOWN] for k, fs in by_kind.items()}
+    images = _images_of(source, [f for fs in shown.values() for f in fs])
     sections = []
     for kind, (title, meaning) in KINDS.items():
-        of_kind = [finding for finding in results if finding.kind == kind]
-        if not of_kind:
-            continue
-        seen = [finding for finding in of_kind if finding in shots]
-        lines = [finding.text for finding in of_kind if not finding.images]
-        sections.append(
+        lines = [finding.text for finding in by_kind[kind] if not finding.images]
+        shots = [
             {
-                "title": title,
-                "meaning": meaning,
-                "count": len(of_kind),
-                "lines": lines,
-                "more": len(of_kind) - len(seen) - len(lines),
-                "shots": [
-                    {
-                        "images": shots[finding],
-                        "title": ", ".join(finding.images[:2]),
-                        "text": finding.text,
-                    }
-                    for finding in seen
-                ],
+                "images": [images[finding, name] for name in finding.images[:2]],
+                "title": ", ".join(finding.images[:2]),
+                "text": finding.text,
             }
-        )
+            for finding in shown[kind]
+        ]
+        if count := len(by_kind[kind]):
+            sections.append(
+                {
+                    "title": title,
+                    "meaning": meaning,
+                    "count": count,
+                    "lines": lines,
+                    "more": count - len(lines) - len(shots),
+                    "shots": shots,
+                }
+            )
     return sections
+
+
+def _images_of(
+    source: Source, findings: Sequence[Finding]
+) -> dict[tuple[Finding, str], dict]:
+    """The cell of a finding in its image, or the first two images it is about."""
+    by_image: dict[str, list[Finding]] = {}
+    for finding in findings:
+        for name in finding.images[:2]:
+            by_image.setdefault(name, []).append(finding)
+    return {
+        (finding, sample.name): close_up(sample, finding.box, source.palette)
+        if finding.box
+        else thumbnail(sample.image(), sample.name)
+        for _, sample in source.samples(by_image)
+        for finding in by_image[sample.name]
+    }
 
 
 def groups(
@@ -282,7 +233,6 @@ def audit_page(
     source: Source,
     facts: Sequence[Facts],
     results: Sequence[Finding],
-    fits: Mapping[str, AnchorFit],
     small: Mapping[str, dict],
     patient_of: Mapping[str, str] | None,
     cluster_of: Mapping[str, str],
@@ -293,7 +243,6 @@ def audit_page(
     orders = Counter(image.colours.order for image in facts)
     border = sum(int(image.at_border.sum()) for image in facts)
     class_headers, class_rows = class_table(source, facts)
-    anchor_headers, anchor_rows = anchor_table(source, fits)
     halves = ", ".join(
         f"{len(dataset)} {name}" for name, dataset in source.sets.items()
     )
@@ -320,8 +269,5 @@ def audit_page(
         class_headers=class_headers,
         class_rows=class_rows,
         charts=charts_of(source, facts),
-        anchor_headers=anchor_headers,
-        anchor_rows=anchor_rows,
-        anchor_lines=anchor_lines(fits),
         groups=groups(facts, small, patient_of, cluster_of),
     )

@@ -167,7 +167,7 @@ def test_pixels_of_cells_that_were_left_out_do_not_overlap():
     image = np.full((40, 40, 3), 200, np.uint8)
     assert inspect("a", "train", image, masks[[0]], np.zeros(1, int)).overlaps == []
     both = inspect("a", "train", image, masks, np.arange(2))
-    assert both.overlaps == [(0, 1, 75)] and both.at_border.tolist() == [True, False]
+    assert both.overlaps == [[0, 1, 75]] and both.at_border.tolist() == [True, False]
 
 
 # --- images ---

@@ -2,8 +2,8 @@
 
 Examples::
 
-    python tools/verify_run.py work_dirs/RUN            # runs the network
-    python tools/verify_run.py work_dirs/RUN --quick    # from predictions.json
+    python tools/analysis/verify_run.py work_dirs/RUN            # runs the network
+    python tools/analysis/verify_run.py work_dirs/RUN --quick    # from predictions.json
 
 Compares the data files and the checkpoints with the recorded SHA-256, then repeats
 every evaluation by tools/test.py in the folder with its own config, split and
@@ -68,32 +68,21 @@ def main() -> None:
     args = parse_args()
     init_default_scope("mmdet")
     tests = stored_tests(args.work_dir)
-    if not tests:
-        raise InputError(
-            args.work_dir,
-            "it stores no metrics that can be compared",
-            "Evaluate it with tools/test.py first",
-        )
-    cfg = config_of_test(args.work_dir, tests[0][0], True, args.data_root)
+    cfg = config_of_test(args.work_dir, *tests[0], args.data_root)
     differences = check_data(args.work_dir, cfg)
-    own_split = split_of_run(args.work_dir)
-    own_name = own_split and Split.load(own_split).name
     for folder, info in tests:
+        cfg = config_of_test(args.work_dir, folder, info, args.data_root)
         checkpoint = args.work_dir / Path(info["checkpoint"]).name
         print(f"\n{folder.name}, tools/test.py, {checkpoint.name}")
-        if checkpoint.exists():
-            differences += check_checkpoint(checkpoint, info.get("checkpoint_sha256"))
-        else:
-            print("checkpoint: it has been removed")
-            differences += not args.quick
-        on_own_split = (info.get("split") or {}).get("name") == own_name
-        cfg = config_of_test(args.work_dir, folder, on_own_split, args.data_root)
+        recorded = info.get("checkpoint_sha256")
+        if recorded and (checkpoint.exists() or not args.quick):
+            same = file_checksum(checkpoint) == recorded
+            print(f"checkpoint: {'as recorded' if same else 'IT HAS CHANGED'}")
+            differences += not same
         if args.quick:
             now = evaluate_again(cfg, folder / FILE_NAME)
-        elif checkpoint.exists():
-            now = run_again(cfg, checkpoint)
         else:
-            continue
+            now = run_again(cfg, checkpoint)
         log = read_json(folder / f"{folder.name}.json")
         stored = {key: value for key, value in log.items() if "/" in key}
         differences += compare(stored, now, args.tolerance)
@@ -106,7 +95,7 @@ def stored_tests(work_dir: Path) -> list[tuple[Path, dict]]:
     """The folders of finished evaluations in a run, and the info of their predictions.
 
     Raises:
-        InputError: A file is damaged.
+        InputError: There are none, or a file is damaged.
     """
     tests = []
     for path in sorted(work_dir.glob(f"*/{FILE_NAME}")):
@@ -115,22 +104,29 @@ def stored_tests(work_dir: Path) -> list[tuple[Path, dict]]:
         log = path.parent / f"{path.parent.name}.json"
         if info.get("subset") == "val" and log.exists():
             tests.append((path.parent, info))
+    if not tests:
+        raise InputError(
+            work_dir,
+            "it stores no metrics that can be compared",
+            "Evaluate it with tools/test.py first",
+        )
     return tests
 
 
 def config_of_test(
-    work_dir: Path, folder: Path, own_split: bool, data_root: Path | None
+    work_dir: Path, folder: Path, info: dict, data_root: Path | None
 ) -> Config:
     """The config of a test in a run, where the data is now.
 
     Args:
         work_dir: The run's folder.
         folder: That of the test.
-        own_split: Whether it was on the run's split, which is in ``split.json``.
+        info: Of its predictions.
         data_root: Of the images; None for that of the run.
     """
     cfg = read_config(folder / "vis_data/config.py")
-    if own_split and (split := split_of_run(work_dir)):
+    split = split_of_run(work_dir)
+    if split and (info.get("split") or {}).get("name") == Split.load(split).name:
         set_split(cfg, split)
     record = read_json(work_dir / RUN) if (work_dir / RUN).exists() else {}
     set_data_root(cfg, data_root, record.get("data_root"))
@@ -141,37 +137,24 @@ def config_of_test(
 
 
 def check_data(work_dir: Path, cfg: Config) -> int:
-    """Compare the files of the split with the run's record; the number of changes."""
+    """Compare the files of the run's split with its record; the number of changes."""
     if not (work_dir / DATA).exists():
         print(f"{DATA}: missing, the data cannot be compared")
         return 0
     recorded = read_json(work_dir / DATA)["sha256"]
+    if split := split_of_run(work_dir):
+        set_split(cfg, split)
     files: dict[str, str] = {}
     for name in ("train_dataloader", "val_dataloader"):
         for settings in labelled_datasets(cfg.get(name) or {}):
             dataset = DATASETS.build({**settings, "pipeline": []})
             files.update(dataset.files())
-    checksums = file_checksums(files)
-    changed = sorted(
-        name
-        for name in recorded.keys() | checksums.keys()
-        if recorded.get(name) != checksums.get(name)
-    )
-    for name in changed:
-        state = {name in recorded: "is new", name in checksums: "is gone"}.get(False)
-        print(f"data: {files.get(name, name)} {state or 'has changed'}")
+    # The names of files that were added, removed or changed.
+    changed = {name for name, _ in recorded.items() ^ file_checksums(files).items()}
+    for name in sorted(changed):
+        print(f"data: {files.get(name, name)} has changed")
     print(f"data: {len(recorded)} files recorded, {len(changed)} differ")
     return len(changed)
-
-
-def check_checkpoint(path: Path, recorded: str | None) -> int:
-    """Compare a checkpoint with its recorded SHA-256; 1 if it differs."""
-    if recorded is None:
-        print("checkpoint: its checksum was not recorded")
-        return 0
-    equal = file_checksum(path) == recorded
-    print(f"checkpoint: {'as recorded' if equal else 'IT HAS CHANGED'}")
-    return int(not equal)
 
 
 def run_again(cfg: Config, checkpoint: Path) -> dict[str, float]:
@@ -201,16 +184,12 @@ def evaluate_again(cfg: Config, predictions: Path) -> dict[str, float]:
 def compare(stored: dict[str, float], now: dict[str, float], tolerance: float) -> int:
     """Print every metric, stored and now; return the number that differ."""
     differences = 0
-    width = max(map(len, stored | now), default=0)
-    print(f"{'':{width}}  {'stored':>10}  {'now':>10}")
     for name in stored | now:
-        pair = stored.get(name), now.get(name)
-        equal = None not in pair and np.isclose(
-            *pair, rtol=0, atol=tolerance, equal_nan=True
-        )
+        pair = stored.get(name, np.nan), now.get(name, np.nan)
+        equal = np.isclose(*pair, rtol=0, atol=tolerance, equal_nan=True)
         differences += not equal
-        values = "  ".join(f"{'-' if v is None else f'{v:.6g}':>10}" for v in pair)
-        print(f"{name:{width}}  {values}  {'equal' if equal else 'DIFFERENT'}")
+        verdict = "equal" if equal else "DIFFERENT"
+        print(f"{name:40}  {pair[0]:10.6g}  {pair[1]:10.6g}  {verdict}")
     return differences
 
 
