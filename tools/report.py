@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 
 from custom.errors import run_tool
-from custom.workbench.report import guard_page, write_page
+from custom.workbench.report.page import guard_page, write_page
 from custom.workbench.report.pages import check_comparable, report_page
 from custom.workbench.report.run import names_of, read_run
 

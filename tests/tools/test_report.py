@@ -23,8 +23,9 @@ from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
 from custom.transforms.loading import read_label_masks
 from custom.workbench.analysis.analysis import compare
-from custom.workbench.report import chart, pages, render, write_page
+from custom.workbench.report import pages
 from custom.workbench.report.gallery import choose
+from custom.workbench.report.page import chart, render, write_page
 from custom.workbench.report.pages import analyse_run, report_page
 from custom.workbench.report.run import read_run
 from tests.browser import browser, complaints, prefer, requests
@@ -151,7 +152,7 @@ def test_page_asks_for_nothing_and_names_cannot_break_it(page):
     assert "<title>a&lt;b&gt;&amp;&#34;</title>" in page
     assert "<script>alert" not in page and "a<b" not in page
     title = "</script><script>alert(1)</script>"
-    figure = chart(go.Figure(layout={"title": {"text": title}}), "a chart").figure
+    figure = chart(go.Figure(layout={"title": {"text": title}}), "a chart")["figure"]
     assert "<" not in figure
     assert json.loads(figure)["layout"]["title"]["text"] == title
 
@@ -268,7 +269,7 @@ def test_runs_on_other_images_or_classes_are_not_compared(
 
 def test_few_of_many_images_are_the_worst_and_the_best():
     def run(*values):
-        images = [SimpleNamespace(metrics={"AP50": value}) for value in values]
+        images = [SimpleNamespace(ap50=value) for value in values]
         return SimpleNamespace(images=images)
 
     nan = float("nan")

@@ -28,8 +28,8 @@ from custom.errors import InputError, run_tool
 from custom.formats.coco import write_json
 from custom.workbench.audit.checks import KINDS, Finding, findings, inspect
 from custom.workbench.audit.page import Source, audit_page, thumbnail
-from custom.workbench.report import guard_page, write_page
-from custom.workbench.report.data import LabelledSet
+from custom.workbench.labelled import LabelledSet
+from custom.workbench.report.page import guard_page, write_page
 
 STOCK_MAX_DETS = 100
 

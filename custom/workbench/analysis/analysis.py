@@ -40,50 +40,41 @@ _SIZES = (0, 8, 12, 16, 24, 32, 48, 64, 96, np.inf)  # px, the root of the area
 
 @dataclass
 class ImageAnalysis:
-    """Metrics and outcomes of one image.
+    """Scores and outcomes of one image.
 
     Attributes:
         name: The image's name.
-        metrics: ``AP50, PQ, AJI, AJI_plus, Dice, precision, recall, F1, cells,
-            predictions``; AP50 is the mean over the classes that the image has, PQ
-            that of all classes together (each match needs the right class).
+        ap50: Mean over the classes that the image has.
+        pq: Of all classes together; each match needs the right class.
         outcomes: Of its cells, in the order of ``ImageResult.gt``, and its predictions.
         max_score: Score of its most confident prediction, -1 without any.
     """
 
     name: str
-    metrics: dict[str, float]
+    ap50: float
+    pq: float
     outcomes: Outcomes
     max_score: float
 
 
 @dataclass
 class Analysis:
-    """The analysis of a run on a set of images. See docs/metrics.md for definitions.
+    """The analysis of a run on a set of images.
 
-    A metric that is not defined is NaN.
+    docs/metrics.md defines the metrics; one that is not defined is NaN.
 
     Attributes:
         classes: Names of the classes.
         settings: ``score_thr, iou_thr, max_dets``.
         groups: The group of each image, over which the intervals are.
         unit: What a group is: ``'patient'`` or ``'image'``.
-        metrics: Of all classes: ``AP, AP50, AP75`` (masks), ``precision, recall, F1``
-            (all classes together), ``PQ, DQ, SQ`` (pooled over images, mean over
-            classes: mPQ+), ``mPQ, bPQ, aPQ, aPQ_fp, DSB`` (see :func:`~custom.
-            workbench.analysis.published.panoptic_scores`), ``AJI, AJI_plus, Dice``
-            (without classes, mean over images), ``F_d`` and ``accuracy`` (of detection
-            by centroid, and of the classes of what was detected), ``count_mae,
-            count_bias, count_r2`` (mean over classes), ``cells, predictions``.
-        per_class: For each class ``AP, AP50, AP75, precision, recall, F1, best_F1,
-            best_score, PQ, DQ, SQ, F_c, count_mae, count_bias, count_r2, cells,
-            predictions``.
-        intervals: 95 % intervals of ``AP50, PQ, AJI, F1`` and ``AP50 <class>, PQ
-            <class>``, or the reasons why there are none.
+        metrics: Of all classes, see :func:`_metrics`.
+        per_class: Of each class, see :func:`_per_class`.
+        intervals: See :func:`custom.workbench.analysis.sample.estimates`.
         confusion: (C + 1) x (C + 1) counts; rows: class of the cell, columns: class of
             the prediction, last: background.
         cell_outcomes: ``{class: {outcome: count}}``.
-        prediction_outcomes: ``{class: {outcome: count}}``.
+        prediction_outcomes: Likewise.
         recall_by_size: ``{bin: (cells, share of them with the outcome true)}`` of the
             bins that have cells, by the root of the area in pixels.
         images: One entry for each image, in the order given.
@@ -112,7 +103,7 @@ def analyse(
     max_dets: int = 1000,
     patient_of: Mapping[str, str] | None = None,
 ) -> Analysis:
-    """Compute every metric of a set of images.
+    """Every metric of a set of images.
 
     Args:
         images: See :func:`custom.workbench.analysis.results.load_results`.
@@ -135,20 +126,13 @@ def analyse(
     groups = names if patient_of is None else [patient_of[name] for name in names]
     rows = [image.coco_row(i) for i, image in enumerate(images, 1)]
     coco = average_precision(rows, classes, "segm", max_dets)
-    overlap = {
-        "AJI": sample.aji,
-        "AJI_plus": np.array([aji_plus(m.segment_table) for m in matches]),
-        "Dice": np.array([dice(m) for m in matches]),
-    }
     centroids = centroid_scores(sum(centroid_counts(m, n_classes) for m in matches))
-    metrics = _metrics(matches, sample, coco, centroids)
-    metrics.update({key: mean_of_defined(values) for key, values in overlap.items()})
     return Analysis(
         classes=list(classes),
         settings={"score_thr": score_thr, "iou_thr": IOU_THR, "max_dets": max_dets},
         groups=groups,
         unit="image" if patient_of is None else "patient",
-        metrics=metrics,
+        metrics=_metrics(matches, sample, coco, centroids),
         per_class=_per_class(sample, coco, centroids[2], classes),
         intervals=estimates([sample], classes, groups),
         confusion=sum(confusion(o, i.gt_labels, i.labels, n_classes) for o, i in pairs),
@@ -159,7 +143,7 @@ def analyse(
             PREDICTION_OUTCOMES, [(o.predictions, i.labels) for o, i in pairs], classes
         ),
         recall_by_size=_recall_by_size(matches, outcomes),
-        images=_images(matches, outcomes, sample, overlap),
+        images=_images(matches, outcomes, sample),
         sample=sample,
     )
 
@@ -191,7 +175,7 @@ def _metrics(
     coco: Mapping[str, float],
     centroids: tuple[float, float, np.ndarray],
 ) -> dict[str, float]:
-    """The metrics of all classes, see :class:`Analysis`."""
+    """Metrics of all classes; those of PQ are pooled over images (mPQ+)."""
     pq, dq, sq = panoptic_quality(sample.panoptic.sum(axis=0))
     predictions = sample.detection[..., :2].sum(axis=-1)
     pooled = precision_recall_f1(sample.detection.sum(axis=(0, 1)))
@@ -208,6 +192,11 @@ def _metrics(
         "F_d": centroids[0],
         "accuracy": centroids[1],
         **{key: mean_of_defined(value) for key, value in counting.items()},
+        "AJI": mean_of_defined(sample.aji),
+        "AJI_plus": mean_of_defined(
+            np.array([aji_plus(m.segment_table) for m in matches])
+        ),
+        "Dice": mean_of_defined(np.array([dice(m) for m in matches])),
         "cells": int(sample.cells.sum()),
         "predictions": int(predictions.sum()),
     }
@@ -216,7 +205,7 @@ def _metrics(
 def _per_class(
     sample: Sample, coco: Mapping[str, float], f_c: np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The metrics of each class, see :class:`Analysis`."""
+    """Metrics of each class."""
     predictions = sample.detection[..., :2].sum(axis=-1)
     rates = precision_recall_f1(sample.detection.sum(axis=0))
     quality = panoptic_quality(sample.panoptic.sum(axis=0))
@@ -228,18 +217,15 @@ def _per_class(
         "cells": sample.cells.sum(axis=0),
         "predictions": predictions.sum(axis=0),
     }
-    rows = {}
-    for k, name in enumerate(classes):
-        best_f1, best_score = sample.best_f1(k)
-        rows[name] = {
+    return {
+        name: {
             "AP": _or_nan(coco[f"mAP_{name}"]),
             "AP50": _or_nan(coco[f"mAP_50_{name}"]),
             "AP75": _or_nan(coco[f"mAP_75_{name}"]),
-            "best_F1": best_f1,
-            "best_score": best_score,
             **{key: float(values[k]) for key, values in columns.items()},
         }
-    return rows
+        for k, name in enumerate(classes)
+    }
 
 
 def _recall_by_size(
@@ -271,35 +257,19 @@ def _count_outcomes(
 
 
 def _images(
-    matches: Sequence[ImageMatch],
-    outcomes: Sequence[Outcomes],
-    sample: Sample,
-    overlap: Mapping[str, np.ndarray],
+    matches: Sequence[ImageMatch], outcomes: Sequence[Outcomes], sample: Sample
 ) -> list[ImageAnalysis]:
+    """See :class:`ImageAnalysis`."""
     n_classes = sample.cells.shape[1]
     pq = panoptic_quality(sample.panoptic.sum(axis=1))[0]
-    rates = np.stack(precision_recall_f1(sample.detection.sum(axis=1)), axis=1)
-    analyses = []
-    for i, (match, outcome) in enumerate(zip(matches, outcomes, strict=True)):
-        alone = np.eye(len(matches))[i]
-        ap50 = np.array([sample.ap50(k, alone) for k in range(n_classes)])
-        metrics = {
-            "AP50": mean_of_defined(ap50),
-            "PQ": pq[i],
-            **{key: values[i] for key, values in overlap.items()},
-            **dict(zip(("precision", "recall", "F1"), rates[i], strict=True)),
-            "cells": len(match.result.gt),
-            "predictions": int(match.used.sum()),
-        }
-        analyses.append(
-            ImageAnalysis(
-                match.result.name,
-                {key: float(value) for key, value in metrics.items()},
-                outcome,
-                float(np.append(match.result.scores, -1).max()),
-            )
-        )
-    return analyses
+    images = []
+    for i, alone in enumerate(np.eye(len(matches))):
+        result = matches[i].result
+        ap50 = np.array([sample.curve(k, alone)[0].mean() for k in range(n_classes)])
+        scores = float(mean_of_defined(ap50)), float(pq[i])
+        max_score = float(result.scores.max(initial=-1))
+        images.append(ImageAnalysis(result.name, *scores, outcomes[i], max_score))
+    return images
 
 
 def _or_nan(value: float) -> float:

@@ -65,11 +65,9 @@ class Outcomes:
 
     Attributes:
         cells: (G,) one of :data:`CELL_OUTCOMES`.
-        cell_partners: (G,) int64, the prediction that the outcome is about, -1 for
-            none.
+        cell_partners: (G,) int64, the prediction that it is about, -1 for none.
         predictions: (P,) one of :data:`PREDICTION_OUTCOMES`.
-        prediction_partners: (P,) int64, the cell that the outcome is about, -1 for
-            none.
+        prediction_partners: (P,) int64, the cell that it is about, -1 for none.
     """
 
     cells: np.ndarray
@@ -127,16 +125,9 @@ def confusion(
 ) -> np.ndarray:
     """Classes of cells against classes of predictions, for one image.
 
-    Cells and predictions are matched one to one at mask IoU 0.5, greedily by score,
-    first within a class and then across (the outcomes true and wrong class). So the
-    diagonal holds the true positives of F1 and AP50; an optimal assignment without
-    regard to class would show fewer where one cell has predictions of two classes.
-
-    Args:
-        outcomes: Of the image.
-        gt_labels: (G,) int.
-        labels: (P,) int.
-        n_classes: C.
+    Pairs are those with the outcomes true and wrong class, so that the diagonal holds
+    the true positives of F1 and AP50; an optimal assignment without regard to class
+    would show fewer where one cell has predictions of two classes.
 
     Returns:
         (C + 1, C + 1) int64, rows: class of the cell, columns: class of the

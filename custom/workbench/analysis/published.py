@@ -69,11 +69,7 @@ def panoptic_scores(
 def dsb_score(table: IoUTable) -> float:
     """TP / (TP + FP + FN) of one image, mean over the IoU thresholds 0.5 to 0.95.
 
-    Args:
-        table: Cells against segments.
-
-    Returns:
-        0..1, NaN where there is neither cell nor segment.
+    NaN where there is neither cell nor segment.
     """
     n_cells, n_segments = len(table.gt_areas), len(table.pred_areas)
     if not n_cells + n_segments:
@@ -154,8 +150,8 @@ def count_errors(cells: np.ndarray, predictions: np.ndarray) -> dict[str, np.nda
         predictions: (I, C) likewise.
 
     Returns:
-        ``count_mae``, the mean absolute error; ``count_bias``, the mean error, above 0
-        for too many; ``count_r2``, NaN where all images have the same count; each (C,).
+        Each (C,): ``count_mae``, the mean absolute error; ``count_bias``, the mean
+        error; ``count_r2``, NaN where all images have the same count.
     """
     error = predictions - cells
     spread = ((cells - cells.mean(axis=0)) ** 2).sum(axis=0)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import torch
-from mmdet.registry import DATASETS, TRANSFORMS
+from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.evaluation.matching import ImageResult
 from custom.evaluation.predictions import Predictions
+from custom.workbench.labelled import LabelledSet
 
 
 def labelled_images(cfg: Config, predictions: Predictions) -> BaseDataset:
@@ -64,53 +65,36 @@ def load_results(cfg: Config, predictions: Predictions) -> list[ImageResult]:
         cfg: Config of the run, see :func:`labelled_images`.
         predictions: As :func:`custom.evaluation.read_predictions` reads them; they say
             which images there are, so that no split is needed.
-
-    Raises:
-        InputError: See :func:`labelled_images`.
     """
-    dataset = labelled_images(cfg, predictions)
-    (loader,) = (
-        TRANSFORMS.build(step)
-        for step in cfg.test_dataloader.dataset.pipeline
-        if step["type"] == "LoadLabelMasks"
-    )
+    labelled = LabelledSet(labelled_images(cfg, predictions))
     by_name = {image.name: image for image in predictions.images}
+    samples, count = labelled.select(), len(labelled)
     results = []
-    for i in trange(
-        len(dataset), desc="read masks", unit="image", delay=1, leave=False
-    ):
-        entry = loader(dataset.get_data_info(i))
-        masks, ignore = entry["gt_masks"], entry["gt_ignore_flags"]
-        image = by_name[entry["name"]]
+    for sample in tqdm(samples, "read masks", count, unit="image", delay=1):
+        image = by_name[sample.name]
         results.append(
             ImageResult(
                 name=image.name,
                 size=image.size,
-                gt=masks[~ignore],
-                gt_labels=entry["gt_bboxes_labels"][~ignore],
+                gt=sample.masks,
+                gt_labels=sample.labels,
                 labels=image.labels,
                 scores=image.scores,
                 boxes=image.boxes,
                 rles=image.rles,
-                ignored=masks[ignore] if ignore.any() else None,
-                path=str(entry["img_path"]),
+                ignored=sample.ignored,
+                path=sample.path,
             )
         )
     return sorted(results, key=lambda result: result.name)
 
 
 def evaluate_predictions(cfg: Config, predictions: Predictions) -> dict[str, float]:
-    """The metrics that the evaluators of a config give for predictions.
+    """What ``tools/test.py`` prints for predictions, such as ``coco/segm_mAP_50``.
 
     Args:
         cfg: Its ``test_evaluator`` is used, on :func:`labelled_images`.
         predictions: Of labelled images.
-
-    Returns:
-        What ``tools/test.py`` prints, such as ``coco/segm_mAP_50``.
-
-    Raises:
-        InputError: See :func:`labelled_images`.
     """
     dataset = labelled_images(cfg, predictions)
     by_name = {image.name: image for image in predictions.images}

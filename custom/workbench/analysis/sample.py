@@ -56,13 +56,7 @@ class Sample:
 
     @classmethod
     def of(cls, matches: Sequence[ImageMatch], n_classes: int, max_dets: int) -> Sample:
-        """Gather matched images.
-
-        Args:
-            matches: One for each image.
-            n_classes: C.
-            max_dets: Predictions per image and class that count.
-        """
+        """Gather matched images; ``max_dets`` predictions per image and class count."""
         parts = []
         for i, match in enumerate(matches):
             labels, scores = match.result.labels, match.result.scores
@@ -77,37 +71,32 @@ class Sample:
             parts.append((image, labels[keep], scores[keep], match.match[keep] >= 0))
         image, label, score, true = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(-score, kind="stable")
+        truth = [m.result.gt_labels for m in matches]
+        panoptic = [
+            pq_counts(m.segment_table, labels, m.segment_labels, n_classes)
+            for m, labels in zip(matches, truth, strict=True)
+        ]
         return cls(
             *(part[order] for part in (image, label, score, true)),
-            np.stack(
-                [np.bincount(m.result.gt_labels, minlength=n_classes) for m in matches]
-            ),
-            np.stack(
-                [
-                    pq_counts(
-                        m.segment_table, m.result.gt_labels, m.segment_labels, n_classes
-                    )
-                    for m in matches
-                ]
-            ),
+            np.stack([np.bincount(labels, minlength=n_classes) for labels in truth]),
+            np.stack(panoptic),
             np.stack([detection_counts(m, n_classes) for m in matches]),
             np.array([aji(m.segment_table) for m in matches]),
         )
 
     def metrics(self, weights: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
-        """The metrics of a part of the images.
+        """``AP50, PQ, AJI, F1`` and ``AP50 <class>, PQ <class>`` of a part.
+
+        AP50 and PQ are means over the classes that all images together have, so that
+        every part estimates the same quantity: where a part lacks such a class they
+        are NaN, as any metric that is not defined.
 
         Args:
             weights: (I,) how often each image counts.
             classes: C names.
-
-        Returns:
-            ``AP50, PQ, AJI, F1`` and ``AP50 <class>, PQ <class>``, NaN where a metric
-            is not defined. AP50 and PQ are means over the classes that all images
-            together have, so that every part estimates the same quantity: where a part
-            lacks such a class they are not defined.
         """
-        ap50 = np.array([self.ap50(k, weights) for k in range(len(classes))])
+        curves = [self.curve(k, weights)[0] for k in range(len(classes))]
+        ap50 = np.mean(curves, axis=1)
         pq = panoptic_quality(np.tensordot(weights, self.panoptic, 1))[0]
         defined = ~np.isnan(self.aji)
         share = weights[defined] / max(weights[defined].sum(), 1)
@@ -118,7 +107,7 @@ class Sample:
             "F1": float(precision_recall_f1(weights @ self.detection.sum(axis=1))[2]),
         }
         for k, name in enumerate(classes):
-            metrics[f"AP50 {name}"] = ap50[k]
+            metrics[f"AP50 {name}"] = float(ap50[k])
             metrics[f"PQ {name}"] = float(pq[k])
         return metrics
 
@@ -139,36 +128,20 @@ class Sample:
             sizes[f"PQ {name}"] = in_class[:, k : k + 1]
         return sizes
 
-    def ap50(self, k: int, weights: np.ndarray) -> float:
-        """AP50 of class ``k`` as COCO accumulates it; NaN without cells.
+    def curve(self, k: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Precision of class ``k`` against recall, as COCO interpolates it.
 
         Predictions of one score keep their order; those of an image of weight 2 count
         together.
-        """
-        return float(self._curve(k, weights)[0].mean())
 
-    def precision_recall(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The curve of class ``k`` over all images.
+        Args:
+            k: The class.
+            weights: (I,) how often each image counts.
 
         Returns:
-            Precision at recall 0, 0.01, ..., 1 and the score that reaches it, each
-            (101,) float64; NaN without a cell, or where no score does.
+            Precision at recall 0, 0.01, ..., 1, whose mean is AP50, and the score that
+            reaches it, each (101,) float64; NaN without a cell, or where no score does.
         """
-        return self._curve(k, np.ones(len(self.cells)))
-
-    def best_f1(self, k: int) -> tuple[float, float]:
-        """The largest F1 of class ``k`` over all images, and the score it is at."""
-        of_class = self.label == k
-        score, true = self.score[of_class], self.true[of_class].cumsum()
-        # Predictions of one score are taken together.
-        last = np.flatnonzero(np.diff(score, append=-1))
-        if not len(last):
-            return float("nan"), float("nan")
-        f1 = 2 * true[last] / (last + 1 + self.cells[:, k].sum())
-        return float(f1.max()), float(score[last[f1.argmax()]])
-
-    def _curve(self, k: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Interpolated precision at COCO's 101 recalls, and the scores there."""
         total = weights @ self.cells[:, k]
         if total == 0:
             return np.full(101, np.nan), np.full(101, np.nan)
@@ -188,16 +161,13 @@ class Sample:
 def estimates(
     samples: Sequence[Sample], classes: Sequence[str], groups: Sequence[str]
 ) -> dict[str, Estimate]:
-    """Metrics with intervals over groups of images.
+    """The metrics of :meth:`Sample.metrics` with intervals over groups of images.
 
     Args:
         samples: One run, or two on the same images: then the metrics are differences,
             second minus first, with p-values.
         classes: C names.
         groups: The group of each image, such as its patient.
-
-    Returns:
-        The metrics of :meth:`Sample.metrics`.
     """
     index = np.unique(np.asarray(groups), return_inverse=True)[1]
     if index.max() >= _MAX_GROUPS:

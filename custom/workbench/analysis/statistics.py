@@ -90,12 +90,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Holm, Scandinavian Journal of Statistics 6, 65 (1979). NaN stays NaN and does not
     count.
-
-    Args:
-        p_values: (M,) of all tests that are shown together.
-
-    Returns:
-        (M,) float64.
     """
     p = np.asarray(p_values, float)
     order = np.argsort(p)  # NaN last

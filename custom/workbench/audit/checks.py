@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from custom.datasets.stain import patch_features, signatures
 from custom.evaluation.iou_table import iou_table
@@ -149,15 +149,7 @@ class Facts:
 def inspect(
     name: str, subset: str, image: np.ndarray, masks: LabelMasks, labels: np.ndarray
 ) -> Facts:
-    """Measurements of one image.
-
-    Args:
-        name: Its name.
-        subset: ``'train'`` or ``'val'``.
-        image: (H, W, 3) uint8 RGB.
-        masks: Its N cells.
-        labels: (N,) their classes.
-    """
+    """Measurements of an image (H, W, 3) uint8 RGB with its N cells."""
     boxes = masks.boxes()
     edges = [0, 0, masks.width, masks.height]
     parts = []
@@ -235,7 +227,7 @@ def _in_both_halves(facts, patient_of, cluster_of) -> Iterator[Finding]:
             yield Finding(kind, tuple(names), text)
 
 
-def _duplicates(facts: Sequence[Facts]) -> list[Finding]:
+def _duplicates(facts: Sequence[Facts]) -> Iterator[Finding]:
     plain = np.array([image.small for image in facts])
     rows = plain.reshape(len(facts), -1)
     best = np.zeros((len(facts), len(facts)), np.float32)
@@ -244,42 +236,34 @@ def _duplicates(facts: Sequence[Facts]) -> list[Finding]:
         view = (view[:, ::-1] if flipped else view).reshape(rows.shape)
         np.maximum(best, rows @ view.T, out=best)
     pairs = np.argwhere(np.triu(best, 1) > _SAME)
-    duplicates = []
     for i, j in sorted(pairs.tolist(), key=lambda pair: -best[tuple(pair)]):
         first, second = facts[i], facts[j]
         where = "" if first.subset == second.subset else ", one in each half"
-        duplicates.append(
-            Finding(
-                "duplicate",
-                (first.name, second.name),
-                f"correlation {best[i, j]:.3f}{where}",
-            )
-        )
-    return duplicates
+        text = f"correlation {best[i, j]:.3f}{where}"
+        yield Finding("duplicate", (first.name, second.name), text)
 
 
 def _color_orders(facts: Sequence[Facts]) -> Iterator[Finding]:
-    by_order: dict[str, list[Facts]] = {"rgb": [], "bgr": []}
-    for image in facts:
-        by_order.setdefault(image.colours.order, []).append(image)
-    true, exchanged = by_order["rgb"], by_order["bgr"]
+    true, exchanged = (
+        [image for image in facts if image.colours.order == order]
+        for order in ("rgb", "bgr")
+    )
     if len(exchanged) > len(true):
         text = f"{len(exchanged)} of {len(facts)} images, as they are loaded"
         yield Finding("color order", (), text)
         exchanged, true = true, exchanged
-    for image in exchanged:
-        if true:
+    if true:
+        for image in exchanged:
             yield Finding("color order", (image.name,), str(image.colours))
 
 
 def _stain_outliers(facts: Sequence[Facts]) -> list[Finding]:
     points = signatures([image.features for image in facts])
     distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
-    middle = np.median(distance)
-    spread = np.median(np.abs(distance - middle))
+    spread = stats.median_abs_deviation(distance, scale="normal")
     if spread == 0:
         return []
-    score = 0.6745 * (distance - middle) / spread
+    score = (distance - np.median(distance)) / spread
     return [
         Finding("stain", (facts[i].name,), f"modified z-score {score[i]:.1f}")
         for i in np.argsort(-score)
@@ -290,10 +274,7 @@ def _stain_outliers(facts: Sequence[Facts]) -> list[Finding]:
 def _suspect_cells(facts: Sequence[Facts], classes: Sequence[str]) -> list[Finding]:
     labels = np.concatenate([image.labels for image in facts])
     areas = np.concatenate([image.areas for image in facts])
-    medians = [
-        float(np.median(areas[labels == c])) if (labels == c).any() else 0.0
-        for c in range(len(classes))
-    ]
+    medians = {c: float(np.median(areas[labels == c])) for c in set(labels.tolist())}
     suspects = []  # (how bad, finding)
 
     def add(kind: str, image: Facts, index: int, text: str, badness: float) -> None:

@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from tqdm import tqdm
 
 from custom.workbench.audit.checks import KINDS, Facts, Finding
+from custom.workbench.labelled import Labelled, LabelledSet
 from custom.workbench.report import charts
-from custom.workbench.report.data import Labelled, LabelledSet
 from custom.workbench.report.images import image_uri, outline
-from custom.workbench.report.page import Chart, chart, render
+from custom.workbench.report.page import chart, render
 from custom.workbench.report.theme import DASHES, css
 
 SHOWN = 8  # examples of one kind of finding
@@ -57,7 +57,7 @@ class Source:
                     bar.update()
 
 
-def charts_of(source: Source, facts: Sequence[Facts]) -> list[tuple[str, Chart]]:
+def charts_of(source: Source, facts: Sequence[Facts]) -> list[tuple[str, dict]]:
     """(heading, chart): sizes of the cells of each class, cells of an image."""
     labels = np.concatenate([image.labels for image in facts])
     sides = np.sqrt(np.concatenate([image.areas for image in facts]))

@@ -58,7 +58,7 @@ def find_images(
     for argument in arguments:
         for path, name in _files(str(argument)):
             full = path.resolve()
-            if leave_out is not None and leave_out in full.parents:
+            if leave_out in full.parents:
                 continue
             pages = _pages(path)
             for page in pages:
@@ -118,18 +118,13 @@ def _files(argument: str) -> Sequence[tuple[Path, PurePath]]:
     if path.is_dir():
         below = files_below(path, SUFFIXES)
         return [(file, _name_in(file.relative_to(path))) for file in below]
-    matches = (
-        [path]
-        if path.exists()
-        else sorted(map(Path, glob.glob(argument, recursive=True)))
-    )
-    if not matches:
+    paths = [path]
+    if not path.exists():
+        paths = sorted(map(Path, glob.glob(argument, recursive=True)))
+    if not paths:
         raise InputError(argument, "the file does not exist", "Check the name")
-    return [
-        (match, PurePath(image_name(match.absolute())))
-        for match in matches
-        if match.is_file()
-    ]
+    files = filter(Path.is_file, paths)
+    return [(file, PurePath(image_name(file.absolute()))) for file in files]
 
 
 def _name_in(path: PurePath) -> PurePath:

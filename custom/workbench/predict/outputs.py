@@ -54,12 +54,9 @@ def check_kinds(
 
 
 def files_of(kind: str, base: Path, class_names: Sequence[str]) -> list[Path]:
-    """The files that a kind can have; of an overlay one of the two.
+    """The files that one of :data:`KINDS` can have; of an overlay one of the two.
 
-    Args:
-        kind: One of :data:`KINDS`.
-        base: Folder and name of the image.
-        class_names: The classes.
+    ``base`` is the folder and name of the image.
     """
     safe = [re.sub(r"[^\w.-]+", "_", name) for name in class_names]
     endings = {
@@ -90,17 +87,8 @@ def write_files(
     * ``geojson``: for QuPath, see :meth:`Segmentation.to_geojson`.
     * ``coco``: see :meth:`Segmentation.to_coco`.
     * ``csv``, ``parquet``: a row for each cell, see
-      :func:`custom.inference.measure.measure`.
-
-    Args:
-        kind: One of :data:`KINDS`.
-        cells: The cells.
-        base: Folder and name of the image.
-        radius: Of neighbours, in pixels.
-        radius_um: Of neighbours, in micrometres.
-
-    Returns:
-        The files.
+      :func:`custom.inference.measure.measure`, with the neighbours within ``radius``
+      pixels and ``radius_um`` micrometres.
 
     Raises:
         InputError: A file cannot be written.
@@ -160,12 +148,7 @@ def _write_label_tiff(
 ) -> None:
     """Write a label image for ImageJ and napari band by band, with its pixel size.
 
-    Args:
-        path: The file.
-        rows: Gives rows y1 to y2 of the image, (y2 - y1, W) of any number type.
-        size: (H, W) of the image.
-        dtype: Of the file.
-        mpp: Micrometres per pixel; None if not known.
+    ``rows`` gives rows y1 to y2 of the image, (y2 - y1, W) of any number type.
     """
     height, width = size
 

@@ -76,17 +76,12 @@ class ResultFolder:
                         "Choose another folder",
                     )
         else:
-            for image in images:
-                for kind in self.kinds:
-                    for file in files_of(kind, self.base(image), self.class_names):
-                        if file.exists():
-                            raise InputError(
-                                file, "it exists already", "Choose another folder"
-                            )
+            bases = [(kind, self.base(i)) for i in images for kind in self.kinds]
+            for kind, base in bases:
+                for file in filter(Path.exists, files_of(kind, base, self.class_names)):
+                    raise InputError(file, "it exists already", "Choose another folder")
             write_json(settings, path)
-        folders = {self.base(image).parent for image in images}
-        hidden = [p for n in (_RECORDS, _STRIPS) for p in (self.root / n).rglob("*")]
-        for folder in {self.root, self.root / _RECORDS, *folders, *hidden}:
+        for folder in [self.root, *self.root.rglob("*")]:
             if folder.is_dir():
                 remove_parts(folder)
 
@@ -134,8 +129,8 @@ class ResultFolder:
             image: The image.
             summary: Its row of ``summary.csv``.
             files: What was written.
-            cells: Its cells as arrays.
-            scale: At which the network has seen the image.
+            cells: Its cells.
+            scale: At which the network has seen it.
         """
         path = self._record(image)
         _save(path.with_suffix(".npz"), cells)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from custom.workbench.analysis.analysis import Analysis
 from custom.workbench.analysis.sample import RECALLS
 from custom.workbench.analysis.statistics import Estimate
-from custom.workbench.report.page import Chart, chart
+from custom.workbench.report.page import chart
 from custom.workbench.report.tables import number
 from custom.workbench.report.theme import (
     DASHES,
@@ -44,13 +44,13 @@ def by_class(figure: go.Figure, palette: Sequence[Color]) -> go.Figure:
 
 def curves(
     heading: str, runs: Mapping[str, Mapping[str, Series]], y: str, scale: str
-) -> Chart:
+) -> dict:
     """Scalars against the iteration; of several runs each has a colour.
 
     Args:
         heading: What they are.
         runs: For each run its scalars by the name that the legend shows.
-        y: Title of the axis.
+        y: Title of the y axis.
         scale: Of the y axis: ``'log'``, ``'unit'`` (0 to 1) or ``'linear'`` from 0 on.
     """
     names = list(dict.fromkeys(name for scalars in runs.values() for name in scalars))
@@ -71,21 +71,17 @@ def curves(
                 hovertemplate="%{y:.4g}",
             )
     figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(
-        {
-            "log": {"type": "log"},
-            "unit": {"range": [0, 1]},
-            "linear": {"rangemode": "tozero"},
-        }[scale]
-    )
+    scales = {"log": {"type": "log"}, "unit": {"range": [0, 1]}}
+    figure.update_yaxes(scales.get(scale, {"rangemode": "tozero"}))
     return chart(figure, f"{heading} against the iteration")
 
 
-def precision_recall(analysis: Analysis, palette: Sequence[Color]) -> Chart:
+def precision_recall(analysis: Analysis, palette: Sequence[Color]) -> dict:
     """Precision over recall of each class."""
     figure = go.Figure(layout=axes("recall", "precision"))
+    each_once = np.ones(len(analysis.images))
     for k, name in enumerate(analysis.classes):
-        precision, scores = analysis.sample.precision_recall(k)
+        precision, scores = analysis.sample.curve(k, each_once)
         figure.add_scatter(
             x=RECALLS.tolist(),
             y=precision.tolist(),
@@ -104,7 +100,7 @@ def precision_recall(analysis: Analysis, palette: Sequence[Color]) -> Chart:
     )
 
 
-def confusion(analysis: Analysis) -> Chart:
+def confusion(analysis: Analysis) -> dict:
     """The confusion matrix; colours are shares of a row, texts are counts."""
     counts = analysis.confusion
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -136,12 +132,12 @@ def confusion(analysis: Analysis) -> Chart:
     )
 
 
-def outcomes(counts: Mapping[str, Mapping[str, int]], of: str) -> Chart:
-    """Bars of the outcomes of the cells or the predictions of each class.
+def outcomes(counts: Mapping[str, Mapping[str, int]], of: str) -> dict:
+    """Bars of the outcomes of each class.
 
     Args:
         counts: ``Analysis.cell_outcomes`` or ``Analysis.prediction_outcomes``.
-        of: What they are of.
+        of: What they are of: ``'cells'`` or ``'predictions'``.
     """
     names = [n for n in next(iter(counts.values())) if n != "low score"]
     totals = [max(1, sum(c[n] for n in names)) for c in counts.values()]
@@ -169,7 +165,7 @@ def outcomes(counts: Mapping[str, Mapping[str, int]], of: str) -> Chart:
     return chart(figure, caption, height=120 + 34 * len(counts))
 
 
-def recall_by_size(analyses: Mapping[str, Analysis]) -> Chart:
+def recall_by_size(analyses: Mapping[str, Analysis]) -> dict:
     """Recall of cells by size, of one run or several."""
     figure = go.Figure(layout=axes("root of the area in px", "recall", barmode="group"))
     for place, (run, analysis) in enumerate(analyses.items()):
@@ -188,7 +184,7 @@ def recall_by_size(analyses: Mapping[str, Analysis]) -> Chart:
     return chart(figure, "Recall by size of the cell", caption, height=270)
 
 
-def differences(estimates: Mapping[str, Estimate], first: str, second: str) -> Chart:
+def differences(estimates: Mapping[str, Estimate], first: str, second: str) -> dict:
     """Differences of two runs with their intervals around zero."""
     rows = {k: gap for k, gap in estimates.items() if not np.isnan(gap.value)}
     margins = np.array([(g.high - g.value, g.value - g.low) for g in rows.values()])

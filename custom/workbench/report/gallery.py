@@ -38,7 +38,7 @@ def choose(analyses: Sequence[Analysis], most: int) -> list[int]:
 
     Of several runs the mean of an image counts; without cells an image comes last.
     """
-    ap50 = np.array([[i.metrics["AP50"] for i in a.images] for a in analyses])
+    ap50 = np.array([[image.ap50 for image in a.images] for a in analyses])
     order = np.argsort(ap50.mean(axis=0), kind="stable").tolist()  # NaN last
     if len(order) <= most:
         return order
@@ -60,12 +60,6 @@ def gallery(
         results: For each run its images, as the analysis has them.
         images: (number, (H, W, 3) uint8 RGB) of those to show, in the order to show.
         palette: Colours of the classes.
-
-    Returns:
-        ``classes``: name and colour of each; ``outcomes`` that occur: key, name,
-        colour, meaning, and their count where there is one run; ``orders``: (key, text)
-        of the ways to sort; ``data`` that the script draws; ``score_thr`` from which
-        predictions are shown at first.
     """
     shown, counts = [], Counter()
     for number, image in images:
@@ -83,9 +77,10 @@ def gallery(
         orders.append(("gain", f"AP50 of {runs[-1]} least above {runs[0]}"))
     return {
         "classes": [
-            {"name": name, "colour": css(tuple(color))}
+            {"name": name, "colour": css(color)}
             for name, color in zip(classes, palette, strict=True)
         ],
+        # Those that occur; with several runs a count would be of none of them.
         "outcomes": [
             {
                 "key": f"o{_NAMES.index(name)}",
@@ -99,9 +94,9 @@ def gallery(
         ],
         "orders": [*orders, ("-cells", "most cells first"), ("name", "name")],
         "data": {
-            "runs": list(runs),
-            "classes": list(classes),
-            "outcomes": list(_NAMES),
+            "runs": runs,
+            "classes": classes,
+            "outcomes": _NAMES,
             "images": shown,
         },
         "score_thr": _first_threshold(analyses),
@@ -166,7 +161,8 @@ def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
     ]
     counts = Counter(outcomes.predictions[shown].tolist())
     words = [
-        *(f"{key} {about.metrics[key]:.2f}" for key in ("AP50", "PQ")),
+        f"AP50 {about.ap50:.2f}",
+        f"PQ {about.pq:.2f}",
         f"{len(cells)} cells",
         f"{np.count_nonzero(outcomes.cells == 'missed')} missed",
         f"{counts['false']} false",
@@ -186,7 +182,7 @@ def _shown(outcomes: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 def _sort_keys(images: Sequence[ImageAnalysis]) -> dict[str, float | str]:
     """Keys that sort upwards; images without a metric come last either way."""
-    ap50 = np.array([image.metrics["AP50"] for image in images])
+    ap50 = np.array([image.ap50 for image in images])
     values = {
         "ap50": ap50.mean(),
         "-ap50": -ap50.mean(),

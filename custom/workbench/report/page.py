@@ -12,7 +12,6 @@ the first and imports the second::
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -30,26 +29,17 @@ TEMPLATES = Path(__file__).with_name("templates")
 MARKER = '<meta name="generator" content="MMCell">'
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A Plotly figure as the templates take it.
+def chart(figure: go.Figure, label: str, caption: str = "", height: int = 320) -> dict:
+    """A figure as the templates take it; its colours follow the page's theme.
 
-    Attributes:
-        figure: Data and layout as JSON.
+    Args:
+        figure: Data and layout.
         label: What a screen reader says.
         caption: Text below the figure.
         height: In CSS pixels.
     """
-
-    figure: Markup
-    label: str
-    caption: str
-    height: int
-
-
-def chart(figure: go.Figure, label: str, caption: str = "", height: int = 320) -> Chart:
-    """Make a chart of a figure, whose colours follow the page's theme."""
-    return Chart(_json_text(plotly.io.to_json(figure)), label, caption, height)
+    text = _json_text(plotly.io.to_json(figure))
+    return {"figure": text, "label": label, "caption": caption, "height": height}
 
 
 def _json_text(text: str) -> Markup:
@@ -60,12 +50,7 @@ def _json_text(text: str) -> Markup:
 
 
 def render(template: str, **context) -> str:
-    """Fill a template.
-
-    Args:
-        template: Name of a file in ``custom/workbench/report/templates``.
-        **context: What it takes; every page needs a ``title``.
-    """
+    """Fill a file of ``templates/`` with what it takes; a page needs a ``title``."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -15,10 +15,10 @@ from custom.evaluation.matching import ImageResult
 from custom.workbench.analysis.analysis import Analysis, analyse, compare
 from custom.workbench.analysis.results import load_results
 from custom.workbench.analysis.statistics import holm
+from custom.workbench.labelled import LabelledSet, classes_of
 from custom.workbench.report import charts, tables
-from custom.workbench.report.data import LabelledSet, classes_of
 from custom.workbench.report.gallery import choose, gallery
-from custom.workbench.report.page import Chart, render
+from custom.workbench.report.page import render
 from custom.workbench.report.run import Run, series
 from custom.workbench.report.settings import describe, differences
 
@@ -139,7 +139,7 @@ def analyse_run(run: Run, score_thr: float = 0.5) -> tuple[list[ImageResult], An
     return images, analyse(images, classes, score_thr, patient_of=patients)
 
 
-def curve_charts(runs: Sequence[Run]) -> list[tuple[str, Chart]]:
+def curve_charts(runs: Sequence[Run]) -> list[tuple[str, dict]]:
     """(heading, chart) of the scalars that the runs logged."""
     per_class = {name: f"{_AP}_50_{name}" for name in classes_of(runs[0].cfg)}
     kinds = [*_CURVES, ("AP50 of each class", "AP50 of masks", "unit", per_class)]
@@ -162,14 +162,14 @@ def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
     labelled = LabelledSet.from_config(runs[0].cfg.val_dataloader.dataset)
     chosen = choose(analyses, most)
     # A generator: one image at a time is in memory.
-    pixels = labelled.images([images[0][i].name for i in chosen])
-    pixels = tqdm(pixels, "gallery", len(chosen), unit="image", delay=1, leave=False)
+    bar = tqdm(chosen, "gallery", unit="image", delay=1, leave=False)
+    pixels = ((i, labelled.read_image(images[0][i].path)) for i in bar)
     total, count = len(images[0]), len(chosen)
     which = (
         f"All {total}" if count == total else f"The {count} worst and best of {total}"
     )
 
-    def each(heading: str, draw) -> list[tuple[str, Chart]]:
+    def each(heading: str, draw) -> list[tuple[str, dict]]:
         prefix = "{}: " if len(runs) > 1 else ""
         return [(prefix.format(n) + heading, draw(a)) for n, a in by_name.items()]
 
@@ -206,7 +206,7 @@ def _results(runs: Sequence[Run], most: int, score_thr: float) -> dict:
             names,
             analyses,
             images,
-            zip(chosen, (image for _, image in pixels), strict=True),
+            pixels,
             labelled.palette,
         ),
         "about_images": f"{which} validation images, the worst by AP50 first. Outcomes "

@@ -56,25 +56,15 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of uploads and stored results.
+    """Limits of uploads and stored results."""
 
-    Attributes:
-        upload_bytes: Of one image file.
-        upload_seconds: From the first to the last byte of a file.
-        uploads: Files that are received at once.
-        pixels: Of one image.
-        waiting: Received images, the one that is segmented included.
-        results: Images whose results are kept, pixels included.
-        seconds: For how long.
-    """
-
-    upload_bytes: int = 100 << 20
-    upload_seconds: float = 120.0
-    uploads: int = 16
-    pixels: int = 50_000_000
-    waiting: int = 4
-    results: int = 8
-    seconds: float = 3600.0
+    upload_bytes: int = 100 << 20  # of one image file
+    upload_seconds: float = 120.0  # from the first to the last byte of a file
+    uploads: int = 16  # files that are received at once
+    pixels: int = 50_000_000  # of one image
+    waiting: int = 4  # received images, the one that is segmented included
+    results: int = 8  # images whose results are kept, pixels included
+    seconds: float = 3600.0  # for how long
 
 
 def make_app(
@@ -91,7 +81,7 @@ def make_app(
             could give its own name our address, and so are those of other origins.
         limits: What is taken and kept.
     """
-    handlers = _Handlers(segmenter, title, frozenset(origins), limits)
+    handlers = _Handlers(segmenter, title, origins, limits)
     app = Starlette(
         routes=[
             *(
@@ -161,11 +151,7 @@ class _Handlers:
     """
 
     def __init__(
-        self,
-        segmenter: Segmenter,
-        title: str,
-        origins: frozenset[str],
-        limits: Limits,
+        self, segmenter: Segmenter, title: str, origins: Sequence[str], limits: Limits
     ) -> None:
         self.segmenter, self.title = segmenter, title
         self.origins, self.limits = origins, limits
@@ -183,9 +169,7 @@ class _Handlers:
                 "title": self.title,
                 "classes": [{"name": n, "colour": css(tuple(c))} for n, c in classes],
                 "score": validated_score_thr(self.segmenter.info),
-                "downloads": [
-                    {"kind": k, "about": about} for k, about in KINDS.items()
-                ],
+                "downloads": [{"kind": k, "about": text} for k, text in KINDS.items()],
                 "upload_bytes": self.limits.upload_bytes,
                 "pixels": self.limits.pixels,
             }
@@ -200,8 +184,7 @@ class _Handlers:
                 f"The request comes from {origin[:200]}, which is not an address of "
                 "this page. Behind a proxy start tools/serve.py with --public-url.",
             )
-        name = name_of(request)
-        limits = self.limits
+        name, limits = name_of(request), self.limits
         try:
             with tempfile.TemporaryDirectory(prefix="mmcell-") as folder:
                 path = Path(folder, f"image{Path(name).suffix.lower()}")
@@ -246,11 +229,8 @@ class _Handlers:
     async def image(self, request: Request) -> Response:
         """The pixels of a result, as a JPEG."""
         result = self._result(request)
-
-        def make() -> bytes:
-            return jpeg(result.image.read(0, 0, *result.size), _MAX_SHOWN_SIDE, 92)
-
-        data = await run_in_threadpool(make)
+        pixels = result.image.read(0, 0, *result.size)
+        data = await run_in_threadpool(jpeg, pixels, _MAX_SHOWN_SIDE, 92)
         return Response(data, media_type="image/jpeg")
 
     async def download(self, request: Request) -> Response:
@@ -269,12 +249,8 @@ class _Handlers:
             raise HTTPException(
                 400, "It takes score, classes and, if wanted, mpp (µm per pixel)."
             ) from None
-
-        def make() -> tuple[str, bytes]:
-            shown = replace(result, mpp=mpp).above(score).of_classes(classes)
-            return make_download(kind, shown)
-
-        name, data = await run_in_threadpool(make)
+        shown = replace(result, mpp=mpp).above(score).of_classes(classes)
+        name, data = await run_in_threadpool(make_download, kind, shown)
         return Response(
             data,
             media_type="application/octet-stream",

@@ -43,14 +43,9 @@ def name_of(request: Request) -> str:
 async def receive(
     request: Request, name: str, path: Path, limit: int, seconds: float
 ) -> None:
-    """Write a request's body into a file.
+    """Write a request's body into the file ``path``.
 
-    Args:
-        request: Its body is the image.
-        name: Of the image, for messages.
-        path: The file.
-        limit: In bytes.
-        seconds: For the whole body, however it trickles in.
+    At most ``limit`` bytes, and ``seconds`` for all of them, however they trickle in.
 
     Raises:
         HTTPException: There are more bytes (413), or they take longer (408).

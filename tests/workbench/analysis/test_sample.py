@@ -56,7 +56,7 @@ def test_curves_and_ap50_are_those_of_coco(seed, ignored, ties, max_dets):
         evaluation.evaluate()
         evaluation.accumulate()
     for k in range(len(CLASSES)):
-        precision, score = sample.precision_recall(k)
+        precision, score = sample.curve(k, np.ones(4))
         expected, expected_score = (
             evaluation.eval[key][0, :, k, 0, 0] for key in ("precision", "scores")
         )
@@ -86,29 +86,6 @@ def test_weights_mean_the_evaluation_of_a_part_of_the_images(seed, weights):
     again = sample_of(part).metrics(np.ones(len(part)), CLASSES)
     for key in {"AJI", "F1", *ours} - {"AP50", "PQ"}:
         np.testing.assert_allclose(ours[key], again[key], atol=1e-9)
-
-
-@given(seeds, st.booleans())
-@settings(deadline=None, max_examples=20)
-def test_the_best_threshold_is_the_best_of_all(seed, ties):
-    results = scenes(seed, ignored=True)
-    if ties:
-        for result in results:
-            result.scores = result.scores.round(1)
-    f1 = {
-        t: precision_recall_f1(
-            sum(detection_counts(match_image(r, t), len(CLASSES)) for r in results)
-        )[2]
-        for t in np.unique(np.concatenate([r.scores for r in results]))
-    }
-    sample = sample_of(results)
-    for k in range(len(CLASSES)):
-        best, threshold = sample.best_f1(k)
-        if np.isnan(best):
-            assert k not in sample.label
-            continue
-        assert best == pytest.approx(max(v[k] for v in f1.values() if v[k] == v[k]))
-        assert best == pytest.approx(f1[threshold][k])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from custom.workbench.report import image_uri, outline
+from custom.workbench.report.images import image_uri, outline
 
 
 def polygons(path: str) -> list[np.ndarray]:

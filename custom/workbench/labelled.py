@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,20 +18,22 @@ from custom.transforms import LoadCellImage, LoadLabelMasks
 
 @dataclass
 class Labelled:
-    """One image of a data set with its ground truth, without regions to ignore.
+    """One image of a data set with its ground truth.
 
     Attributes:
         name: Its name.
-        size: (H, W) in pixels.
+        path: Its file.
         masks: Its N cells.
         labels: (N,) int64, their classes.
+        ignored: Its regions to ignore.
         image: Reads its pixels, (H, W, 3) uint8 RGB in true colours.
     """
 
     name: str
-    size: tuple[int, int]
+    path: str
     masks: LabelMasks
     labels: np.ndarray
+    ignored: LabelMasks
     image: Callable[[], np.ndarray]
 
 
@@ -50,7 +52,8 @@ class LabelledSet:
             steps = dataset.pipeline.transforms
             return next((s for s in steps if isinstance(s, kind)), None) or kind()
 
-        self._read_image, self._read_masks = step(LoadCellImage), step(LoadLabelMasks)
+        self.read_image = step(LoadCellImage).read
+        self._read_masks = step(LoadLabelMasks).transform
         self.classes = tuple(dataset.metainfo["classes"])
         self.palette = [tuple(color) for color in dataset.metainfo["palette"]]
 
@@ -69,22 +72,16 @@ class LabelledSet:
         for entry in map(self.dataset.get_data_info, range(len(self))):
             if names is not None and entry["name"] not in names:
                 continue
-            entry = self._read_masks.transform(entry)
-            cells = ~entry["gt_ignore_flags"]
+            entry = self._read_masks(entry)
+            cells, path = ~entry["gt_ignore_flags"], str(entry["img_path"])
             yield Labelled(
                 entry["name"],
-                (entry["height"], entry["width"]),
+                path,
                 entry["gt_masks"][cells],
                 entry["gt_bboxes_labels"][cells],
-                partial(self._read_image.read, entry["img_path"]),
+                entry["gt_masks"][~cells],
+                partial(self.read_image, path),
             )
-
-    def images(self, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (name, (H, W, 3) uint8 RGB) of some images, in the order of names."""
-        entries = (self.dataset.get_data_info(i) for i in range(len(self)))
-        by_name = {entry["name"]: entry for entry in entries}
-        for name in names:
-            yield name, self._read_image.read(by_name[name]["img_path"])
 
 
 def classes_of(cfg: ConfigDict) -> tuple[str, ...]:
