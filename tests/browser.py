@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def browser(
         yield chrome
     finally:
         chrome.quit()
+
+
+def wait(condition: Callable, seconds: float = 30):
+    """The first true value of a condition."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return value
 
 
 def complaints(chrome: webdriver.Chrome) -> list[str]:

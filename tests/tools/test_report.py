@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ from custom.workbench.report.gallery import choose
 from custom.workbench.report.page import chart, render, write_page
 from custom.workbench.report.pages import analyse_run, report_page
 from custom.workbench.report.run import read_run
-from tests.browser import browser, complaints, prefer, requests
+from tests.browser import browser, complaints, prefer, requests, wait
 from tests.conftest import REPO
 
 TOOL = "tools/report.py"
@@ -280,15 +279,6 @@ def test_few_of_many_images_are_the_worst_and_the_best():
 
 
 # --- in a browser ---
-
-
-def wait(condition, seconds: float = 20):
-    """The first true value of a condition."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.mark.slow

@@ -148,85 +148,29 @@ def close_up(sample: Labelled, box: tuple, palette: Sequence[tuple]) -> dict:
     }
 
 
-def problems(source: Source, results: Sequence[Finding]) -> list[dict]:
-    """The findings by kind: the first with images, those about no image as lines."""
-    by_kind = {kind: [f for f in results if f.kind == kind] for kind in KINDS}
-    shown = {k: [f for f in fs if f.images][:SHOWN] for k, fs in by_kind.items()}
-    images = _images_of(source, [f for fs in shown.values() for f in fs])
-    sections = []
-    for kind, (title, meaning) in KINDS.items():
-        lines = [finding.text for finding in by_kind[kind] if not finding.images]
-        shots = [
-            {
-                "images": [images[finding, name] for name in finding.images[:2]],
-                "title": ", ".join(finding.images[:2]),
-                "text": finding.text,
-            }
-            for finding in shown[kind]
-        ]
-        if count := len(by_kind[kind]):
-            sections.append(
-                {
-                    "title": title,
-                    "meaning": meaning,
-                    "count": count,
-                    "lines": lines,
-                    "more": count - len(lines) - len(shots),
-                    "shots": shots,
-                }
-            )
-    return sections
-
-
-def _images_of(
-    source: Source, findings: Sequence[Finding]
-) -> dict[tuple[Finding, str], dict]:
-    """The cell of a finding in its image, or the first two images it is about."""
+def images_of(source: Source, findings: list[Finding]) -> dict[Finding, list[dict]]:
+    """The cell of each finding in its image, or the first two images it is about."""
     by_image: dict[str, list[Finding]] = {}
     for finding in findings:
         for name in finding.images[:2]:
             by_image.setdefault(name, []).append(finding)
-    return {
+    drawn = {
         (finding, sample.name): close_up(sample, finding.box, source.palette)
         if finding.box
         else thumbnail(sample.image(), sample.name)
         for _, sample in source.samples(by_image)
         for finding in by_image[sample.name]
     }
+    return {f: [drawn[f, name] for name in f.images[:2]] for f in findings}
 
 
-def groups(
-    facts: Sequence[Facts],
-    small: Mapping[str, dict],
-    patient_of: Mapping[str, str] | None,
-    cluster_of: Mapping[str, str],
-) -> list[dict]:
-    """All images, by stain cluster."""
-    by_cluster: dict[str, list[Facts]] = {}
-    for image in facts:
-        by_cluster.setdefault(cluster_of[image.name], []).append(image)
-    sections = []
-    for name, images in sorted(by_cluster.items()):
-        text = f"{len(images)} images"
-        if patient_of:
-            count = len({patient_of[image.name] for image in images})
-            text += f", {count} patient{'s' * (count > 1)}"
-        sections.append(
-            {
-                "name": name,
-                "text": text,
-                "shots": [
-                    {
-                        "images": [small[image.name]],
-                        "title": image.name,
-                        "text": f"{image.size[1]}x{image.size[0]}, {len(image.labels)} "
-                        f"cells, {image.subset}",
-                    }
-                    for image in images
-                ],
-            }
-        )
-    return sections
+def cluster_text(images: Sequence[Facts], patient_of: Mapping[str, str] | None) -> str:
+    """How many images and, where they are known, patients."""
+    text = f"{len(images)} images"
+    if patient_of:
+        count = len({patient_of[image.name] for image in images})
+        text += f", {count} patient{'s' * (count > 1)}"
+    return text
 
 
 def audit_page(
@@ -238,8 +182,12 @@ def audit_page(
     cluster_of: Mapping[str, str],
 ) -> str:
     """The page as HTML."""
+    by_kind = {kind: [f for f in results if f.kind == kind] for kind in KINDS}
+    shown = [f for fs in by_kind.values() for f in [f for f in fs if f.images][:SHOWN]]
+    by_cluster: dict[str, list[Facts]] = {}
+    for image in facts:
+        by_cluster.setdefault(cluster_of[image.name], []).append(image)
     cells = sum(len(image.labels) for image in facts)
-    clusters = len(set(cluster_of.values()))
     orders = Counter(image.colours.order for image in facts)
     border = sum(int(image.at_border.sum()) for image in facts)
     class_headers, class_rows = class_table(source, facts)
@@ -252,7 +200,7 @@ def audit_page(
         ("patients", str(len(set(patient_of.values()))), "by name or table")
         if patient_of
         else ("patients", "?", "not in the names"),
-        ("stain clusters", str(clusters), "by colour and sharpness"),
+        ("stain clusters", str(len(by_cluster)), "by colour and sharpness"),
         (
             "red and blue exchanged",
             str(orders["bgr"]),
@@ -265,9 +213,15 @@ def audit_page(
         title="Audit of a data set",
         subtitle=source.name,
         tiles=tiles,
-        problems=problems(source, results),
+        kinds=KINDS,
+        by_kind=by_kind,
+        images=images_of(source, shown),
         class_headers=class_headers,
         class_rows=class_rows,
         charts=charts_of(source, facts),
-        groups=groups(facts, small, patient_of, cluster_of),
+        clusters=[
+            (name, cluster_text(members, patient_of), members)
+            for name, members in sorted(by_cluster.items())
+        ],
+        small=small,
     )

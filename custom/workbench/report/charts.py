@@ -187,8 +187,7 @@ def recall_by_size(analyses: Mapping[str, Analysis]) -> dict:
 def differences(estimates: Mapping[str, Estimate], first: str, second: str) -> dict:
     """Differences of two runs with their intervals around zero."""
     rows = {k: gap for k, gap in estimates.items() if not np.isnan(gap.value)}
-    margins = np.array([(g.high - g.value, g.value - g.low) for g in rows.values()])
-    above, below = np.nan_to_num(margins.reshape(-1, 2)).T.tolist()
+    margins = np.nan_to_num([gap.high - gap.value for gap in rows.values()])
     figure = go.Figure(layout=axes(f"{second} minus {first}", "", hovermode="closest"))
     figure.add_vline(x=0, line={"color": "#8d95a1", "width": 1})
     figure.add_scatter(
@@ -196,12 +195,7 @@ def differences(estimates: Mapping[str, Estimate], first: str, second: str) -> d
         y=list(rows),
         mode="markers",
         marker={"color": run_color(1), "size": 8},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": above,
-            "arrayminus": below,
-        },
+        error_x={"type": "data", "array": margins.tolist()},
         hovertemplate="%{y}: %{x:+.3f}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed")

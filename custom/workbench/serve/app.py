@@ -7,7 +7,6 @@ the only ones that are sent are those of the page, read at the start.
 from __future__ import annotations
 
 import asyncio
-import functools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -84,10 +84,7 @@ def make_app(
     handlers = _Handlers(segmenter, title, origins, limits)
     app = Starlette(
         routes=[
-            *(
-                Route(path, functools.partial(_constant, text, media))
-                for path, text, media in _page_files()
-            ),
+            *_page_routes(),
             Route("/model", handlers.model),
             Route("/results", handlers.segment, methods=["POST"]),
             Route("/results/{key}/image", handlers.image),
@@ -105,42 +102,37 @@ def make_app(
             Exception: _answer_failure,
         },
     )
-    return _SecurityHeaders(app)
+    return _with_headers(app)
 
 
-def _page_files() -> list[tuple[str, str, str]]:
-    """(path, text, media type) of the files of the page."""
-
-    def text(*paths: Path) -> str:
-        return "\n".join(path.read_text(encoding="utf-8") for path in paths)
-
+def _page_routes() -> list[Route]:
+    """The routes of the page's own files, which are read now."""
     styles = TEMPLATES / "style.css", TEMPLATES / "gallery.css", _STATIC / "serve.css"
     scripts = TEMPLATES / "viewer.js", _STATIC / "serve.js"
-    return [
-        ("/", text(_STATIC / "index.html"), "text/html"),
-        ("/serve.css", text(*styles), "text/css"),
-        ("/serve.js", text(*scripts), "text/javascript"),
-    ]
+    routes = []
+    for route, media, paths in (
+        ("/", "text/html", [_STATIC / "index.html"]),
+        ("/serve.css", "text/css", styles),
+        ("/serve.js", "text/javascript", scripts),
+    ):
+        text = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+        response = Response(text, media_type=media)
+        routes.append(Route(route, response, methods=["GET"]))
+    return routes
 
 
-async def _constant(text: str, media: str, request: Request) -> Response:
-    return Response(text, media_type=media)
+def _with_headers(app: ASGIApp) -> ASGIApp:
+    """Add the security headers to every response, also to refusals."""
 
-
-class _SecurityHeaders:
-    """Adds headers to every response, also to refusals."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                pairs = [(k.lower().encode(), v.encode()) for k, v in _HEADERS.items()]
-                message["headers"] = [*message["headers"], *pairs]
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        await self.app(scope, receive, sending)
+        await app(scope, receive, sending)
+
+    return wrapped
 
 
 class _Handlers:

@@ -23,6 +23,7 @@ from shapely.geometry import shape
 
 from custom.workbench.serve import Limits
 from custom.workbench.serve.results import Results
+from tests.browser import wait
 from tests.workbench.serve.rectangles import (
     CELLS,
     RectangleNetwork,
@@ -82,13 +83,6 @@ def sender(port: int) -> socket.socket:
         b"Content-Length: 1000\r\n\r\na"
     )
     return connection
-
-
-def wait(condition) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_an_image_comes_back_as_cells_that_can_be_drawn(port):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
 from custom.workbench.serve import Limits
-from tests.browser import browser, complaints, requests
+from tests.browser import browser, complaints, requests, wait
 from tests.workbench.serve.rectangles import (
     CELLS,
     RectangleNetwork,
@@ -40,14 +39,6 @@ def page(network, chrome):
         wait(lambda: chrome.find_elements("css selector", "#classes tr"))
         yield chrome
         chrome.get("about:blank")
-
-
-def wait(condition, seconds: float = 30):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return value
 
 
 def choose(page, folder: Path, name: str, data: bytes | None = None) -> None:

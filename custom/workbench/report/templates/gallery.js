@@ -49,19 +49,8 @@
     card.filled = true;
     const image = card.image;
     const view = new View(image.width, image.height);
-    card.view = view;
-    const tools = make("div", { class: "tools" });
-    for (const [text, label, act] of [
-      ["−", "Zoom out", () => view.zoom(1 / 1.5)],
-      ["+", "Zoom in", () => view.zoom(1.5)],
-      ["⟲", "Whole image", () => view.reset()],
-      ["⤢", "Larger or smaller", () => card.classList.toggle("wide")],
-    ]) {
-      const button = make("button", { type: "button", "aria-label": `${label}: ${image.name}`, title: label }, text);
-      button.addEventListener("click", act);
-      tools.append(button);
-    }
-    card.querySelector("header").append(tools);
+    const wide = ["⤢", "Larger or smaller", () => card.classList.toggle("wide")];
+    card.querySelector("header").append(viewer.tools(view, image.name, [wide]));
     const stages = card.querySelector(".stages");
     stages.replaceChildren(...data.runs.map((name, run) => {
       const metrics = make("p", { class: "metrics" }, image.runs[run].metrics);

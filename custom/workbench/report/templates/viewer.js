@@ -101,6 +101,22 @@ const viewer = (() => {
     return node;
   }
 
+  // The buttons of a view, and more of them: [text, title, action].
+  function tools(view, name, more = []) {
+    const bar = make("div", { class: "tools" });
+    for (const [text, title, act] of [
+      ["−", "Zoom out", () => view.zoom(1 / 1.5)],
+      ["+", "Zoom in", () => view.zoom(1.5)],
+      ["⟲", "Whole image", () => view.reset()],
+      ...more,
+    ]) {
+      const button = make("button", { type: "button", "aria-label": `${title}: ${name}`, title }, text);
+      button.addEventListener("click", act);
+      bar.append(button);
+    }
+    return bar;
+  }
+
   // What lies under the pointer: `describe` makes a line of what a node has as `cell`.
   class Tip {
     constructor(node, describe) {
@@ -122,5 +138,5 @@ const viewer = (() => {
     }
   }
 
-  return { make, makeSVG, View, stage, Tip };
+  return { make, makeSVG, View, stage, tools, Tip };
 })();

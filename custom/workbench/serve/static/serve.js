@@ -66,17 +66,8 @@
     }
     for (const one of groups) one.drawn = one.scores.length;
     const view = new View(width, height);
-    const tools = make("div", { class: "tools" });
-    for (const [text, label, act] of [
-      ["−", "Zoom out", () => view.zoom(1 / 1.5)],
-      ["+", "Zoom in", () => view.zoom(1.5)],
-      ["⟲", "Whole image", () => view.reset()],
-    ]) {
-      const button = make("button", { type: "button", "aria-label": label, title: label }, text);
-      button.addEventListener("click", act);
-      tools.append(button);
-    }
-    find("image").replaceChildren(tools, viewer.stage(svg, view, result.name, tip));
+    const stage = viewer.stage(svg, view, result.name, tip);
+    find("image").replaceChildren(viewer.tools(view, result.name), stage);
     if (result.mpp) mpp.value = +result.mpp.toFixed(4);
     else if (!typed()) mpp.value = "";
     shown = { ...result, groups, given: result.mpp ? mpp.value : "" };
