@@ -218,7 +218,6 @@ def test_names_are_names_in_every_tool(
     odd_names, repo, run_tool, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("CELL_DATA_ROOT", str(odd_names))
-    monkeypatch.setenv("CELL_LABEL_CACHE", str(tmp_path / "cache"))
     # Where a payload would leave its file.
     monkeypatch.chdir(tmp_path)
     config = repo / DEMO

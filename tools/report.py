@@ -17,7 +17,7 @@ from pathlib import Path
 
 from custom.errors import run_tool
 from custom.workbench.report.page import guard_page, write_page
-from custom.workbench.report.pages import check_comparable, report_page
+from custom.workbench.report.pages import report_page
 from custom.workbench.report.run import names_of, read_run
 
 
@@ -63,7 +63,6 @@ def main() -> None:
         read_run(path, name, args.data_root)
         for path, name in zip(args.runs, names_of(args.runs), strict=True)
     ]
-    check_comparable(runs)
     write_page(report_page(runs, args.images, args.score_thr), out)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 

@@ -62,7 +62,7 @@ class LabelledSet:
         """The data set of a data loader's config, also inside RepeatDataset."""
         init_default_scope("mmdet")
         # Serialising is for loaders with workers; it costs half a second.
-        return cls(DATASETS.build({**_innermost(cfg), "serialize_data": False}))
+        return cls(DATASETS.build({**innermost(cfg), "serialize_data": False}))
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -88,11 +88,11 @@ def classes_of(cfg: ConfigDict) -> tuple[str, ...]:
     """The classes of a config's data; no file is read."""
     init_default_scope("mmdet")
     loader = cfg.get("val_dataloader") or cfg.train_dataloader
-    dataset = DATASETS.build({**_innermost(loader.dataset), "lazy_init": True})
+    dataset = DATASETS.build({**innermost(loader.dataset), "lazy_init": True})
     return tuple(dataset.metainfo["classes"])
 
 
-def _innermost(cfg: ConfigDict) -> ConfigDict:
+def innermost(cfg: ConfigDict) -> ConfigDict:
     """The data set inside RepeatDataset and the like."""
     while "dataset" in cfg:
         cfg = cfg.dataset

@@ -18,9 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
 
 from custom.datasets.splits import NAMES, patients_from_csv, patients_from_names
 from custom.datasets.stain import cluster_names
@@ -28,7 +26,7 @@ from custom.errors import InputError, run_tool
 from custom.formats.coco import write_json
 from custom.workbench.audit.checks import KINDS, Finding, findings, inspect
 from custom.workbench.audit.page import Source, audit_page, thumbnail
-from custom.workbench.labelled import LabelledSet
+from custom.workbench.labelled import LabelledSet, innermost
 from custom.workbench.report.page import guard_page, write_page
 
 STOCK_MAX_DETS = 100
@@ -62,16 +60,14 @@ def open_source(path: Path, split: str | None) -> Source:
         raise InputError(
             path, "neither a config nor a folder", "Name a .py file or a folder"
         )
-    init_default_scope("mmdet")
     sets = {}
     for name, dataset in cfgs.items():
-        while "dataset" in dataset:  # RepeatDataset and the like
-            dataset = dataset.dataset
+        dataset = innermost(dataset)
         dataset.bad_files = "skip"  # they are a finding
         if split:
             dataset.split = split
         if name == "train" or dataset.get("split") != "all":
-            sets[name] = LabelledSet(DATASETS.build(dataset))
+            sets[name] = LabelledSet.from_config(dataset)
     return Source(str(path), sets, max_dets)
 
 

@@ -65,14 +65,15 @@ def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
     """The HTML of a report.
 
     Args:
-        runs: One, or several on the same validation images, see
-            :func:`check_comparable`.
+        runs: One, or several on the same validation images.
         most: Images to show.
         score_thr: Predictions from this score on count in metrics that need a decision.
 
     Raises:
-        InputError: Predictions are broken, or not of the run's images.
+        InputError: Predictions are broken, or not of the run's images, or the runs
+            differ in classes or images.
     """
+    _check_comparable(runs)
     several = len(runs) > 1
     missing = [run for run in runs if run.predictions is None]
     names = [run.name for run in runs]
@@ -93,7 +94,7 @@ def report_page(runs: Sequence[Run], most: int, score_thr: float = 0.5) -> str:
     )
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def _check_comparable(runs: Sequence[Run]) -> None:
     """Raise :class:`InputError` if the runs differ in classes or validation images."""
     first = runs[0]
     for other in runs[1:]:

@@ -8,7 +8,6 @@ import secrets
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from custom.inference.segmentation import Segmentation
@@ -27,19 +26,12 @@ KINDS = {
 class Results:
     """Results in memory under keys that cannot be guessed.
 
-    The oldest goes when there are too many, and each after a while. Nothing is written
+    At most ``most`` are kept, the latest, and each for ``seconds``. Nothing is written
     to disk. To be used from one thread.
-
-    Args:
-        most: How many are kept.
-        seconds: For how long.
-        clock: Seconds from any moment on.
     """
 
-    def __init__(
-        self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most, self._seconds, self._clock = most, seconds, clock
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds = most, seconds
         self._results: dict[str, tuple[float, Segmentation]] = {}
 
     def add(self, result: Segmentation) -> str:
@@ -48,7 +40,7 @@ class Results:
         while len(self._results) >= self._most:
             del self._results[next(iter(self._results))]
         key = secrets.token_urlsafe(16)
-        self._results[key] = self._clock() + self._seconds, result
+        self._results[key] = time.monotonic() + self._seconds, result
         return key
 
     def get(self, key: str) -> Segmentation | None:
@@ -57,7 +49,7 @@ class Results:
         return self._results.get(key, (0, None))[1]
 
     def _expire(self) -> None:
-        now = self._clock()
+        now = time.monotonic()
         self._results = {k: v for k, v in self._results.items() if v[0] > now}
 
 
