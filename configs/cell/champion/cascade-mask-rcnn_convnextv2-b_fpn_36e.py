@@ -15,8 +15,7 @@ custom_imports = dict(
 model = dict(
     backbone=dict(_delete_=True, **_base_.convnextv2_b),
     neck=dict(in_channels=_base_.convnextv2_b_channels),
-    rpn_head=dict(anchor_generator=dict(scales=[2, 3], ratios=[1.0])),
-    test_cfg=dict(rcnn=dict(score_thr=0.001)))
+    rpn_head=dict(anchor_generator=dict(scales=[2, 3], ratios=[1.0])))
 optim_wrapper = dict(_base_.convnextv2_b_decay)
 
 # Load, scale, crop, rotate one image; then paste cells of another, jitter, pack.
