@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import tifffile
 from mmdet.registry import DATASETS
 
 from custom.datasets.cell import CellDataset, ImageFiles, subfolders
 from custom.errors import InputError
-from custom.io.atomic import part_of
+from custom.io.atomic import write_atomically
 from custom.io.image import read_instances
 from custom.io.names import IMAGE_SUFFIXES
 from custom.structures import BoxMasks, LabelMasks
@@ -96,33 +94,22 @@ def pack_masks(folder: Path, size: tuple[int, int], cache: Path) -> list[Path]:
     for path in files:
         stat = path.stat()
         key.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    target = cache / key.hexdigest()[:32]
-    if not target.is_dir():
+    name = key.hexdigest()[:32]
+    if not (cache / f"{name}_1.tif").exists():
         masks = BoxMasks.from_patches(read_instances(files, size), size)
-        _write_planes(LabelMasks.from_rles(masks.to_rle(), size).planes, target)
-    return sorted(target.glob("labels*.tif"))
-
-
-def _write_planes(planes: np.ndarray, target: Path) -> None:
-    """Write a folder of label images atomically."""
-    try:
-        part = part_of(target)
-        part.mkdir(parents=True)
+        planes = LabelMasks.from_rles(masks.to_rle(), size).planes
         try:
-            for number, labels in enumerate(planes, 1):
-                path = part / f"labels{number}.tif"
-                tifffile.imwrite(path, labels, compression="zlib")
-            part.rename(target)
-        except OSError:
-            shutil.rmtree(part, ignore_errors=True)
-            if not target.is_dir():  # another process was faster
-                raise
-    except OSError as error:
-        raise InputError(
-            target.parent,
-            f"label images cannot be written there ({error.strerror})",
-            "Set CELL_LABEL_CACHE to a folder that can be written",
-        ) from None
+            # The first is written last: where it is, the others are.
+            for number in range(len(planes), 0, -1):
+                with write_atomically(cache / f"{name}_{number}.tif") as part:
+                    tifffile.imwrite(part, planes[number - 1], compression="zlib")
+        except OSError as error:
+            raise InputError(
+                cache,
+                f"label images cannot be written there ({error.strerror})",
+                "Set CELL_LABEL_CACHE to a folder that can be written",
+            ) from None
+    return sorted(cache.glob(f"{name}_*.tif"))
 
 
 @DATASETS.register_module()

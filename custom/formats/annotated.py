@@ -108,9 +108,9 @@ class Item:
 
     Args:
         name: Name of the image in every output, unique within the source.
-        files: All that it is read from.
-        image_file: Its image as COCO JSON names it, a path from the images' folder;
-            None if it is a part of an array.
+        files: The files that it is read from.
+        image_file: The image's path from the images' folder, for COCO JSON; None if it
+            is a part of an array.
         read: Reads it.
         number: The id of the image in COCO JSON.
     """
@@ -210,12 +210,8 @@ def find_pairs(
 ) -> Source:
     """The annotation files of a folder, each with its image.
 
-    Args:
-        root: Holds ``<image><suffix>``, at any depth.
-        images: Folder of the images; None if they are in ``root`` too.
-        suffix: Of the annotations, such as ``.xml``.
-        read: Called with annotation and image.
-        classes: See :class:`Source`.
+    Annotations are ``<image><suffix>`` in ``root``, at any depth; the images are there
+    too unless another folder is given. ``read`` is called with both.
 
     Raises:
         InputError: The folder lacks them, or see :func:`pair_with_images`.

@@ -30,9 +30,7 @@ _PARTS = "parts"
 def find_coco(path: Path, images: Path | None = None) -> Source:
     """The images of a COCO JSON file, which is read as a whole.
 
-    Args:
-        path: The file.
-        images: Folder that ``file_name`` starts from; None for the file's own.
+    ``file_name`` starts from the folder ``images``, by default the file's own.
 
     Raises:
         InputError: The file is not COCO JSON, or it names an image outside the folder.
@@ -65,13 +63,8 @@ def read_coco(
 
     Polygons become pixels as everywhere in COCO, see
     :func:`custom.structures.polygons.fill`. Equal regions to ignore, such as one for
-    each class, are one region.
-
-    Args:
-        path: The JSON file.
-        image: The image.
-        size: (H, W) that the JSON file states.
-        annotations: See :func:`custom.io.json_file.read_coco_json`.
+    each class, are one region. For the ``annotations`` see
+    :func:`custom.io.json_file.read_coco_json`; ``size`` is the (H, W) that it states.
 
     Raises:
         InputError: The sizes differ, or a segmentation is malformed.

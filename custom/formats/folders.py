@@ -164,7 +164,7 @@ def find_labels(root: Path, images: Path | None = None) -> Source:
     Args:
         root: Holds ``<image>_masks.*`` or ``<image>_cp_masks.*``; if it has none, every
             file is a label image with the name of its image.
-        images: Folder of the images; None if they are in ``root`` too.
+        images: Folder of the images; default: ``root``.
 
     Raises:
         InputError: The folder lacks them, or see :func:`pair_with_images`.
@@ -223,10 +223,7 @@ def _cells(annotated: Annotated) -> BoxMasks:
 
 
 def find_mask_folders(root: Path) -> Source:
-    """The images of a folder with one bitmap per instance.
-
-    Args:
-        root: Holds ``<image>/images/<image>.<suffix>`` and ``<image>/masks``.
+    """The images of ``<image>/images/<image>.*`` with the bitmaps ``<image>/masks/*``.
 
     Raises:
         InputError: The folder lacks them, or one lacks its image.

@@ -34,13 +34,7 @@ _EXPORT_AGAIN = "Export it from QuPath as a FeatureCollection"
 def find_geojson(
     root: Path, images: Path | None = None, annotations: bool = False
 ) -> Source:
-    """The ``<image>.geojson`` files of a folder, see :func:`find_pairs`.
-
-    Args:
-        root: Holds them.
-        images: Folder of the images; None if they are in ``root`` too.
-        annotations: See :func:`read_geojson`.
-    """
+    """``<image>.geojson`` files, see :func:`find_pairs` and :func:`read_geojson`."""
     read = partial(read_geojson, annotations=annotations)
     return find_pairs(root, images, ".geojson", read)
 
@@ -54,12 +48,8 @@ def read_geojson(path: Path, image: Path, annotations: bool = False) -> Annotate
     QuPath's class ``Ignore*`` are regions to ignore, those without a class nuclei.
 
     The pixels are those of :func:`custom.structures.polygons.fill`; the parts of a
-    MultiPolygon are one instance.
-
-    Args:
-        path: The GeoJSON file.
-        image: The image.
-        annotations: Take annotations as well: cells that were drawn by hand.
+    MultiPolygon are one instance. With ``annotations``, these are taken as well: cells
+    that were drawn by hand.
 
     Raises:
         InputError: The file is not GeoJSON, or no object covers a pixel of the image.
