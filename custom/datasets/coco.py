@@ -8,7 +8,6 @@ from mmdet.registry import DATASETS
 
 from custom.datasets.cell import CellDataset, ImageFiles
 from custom.errors import InputError
-from custom.io.image import image_size
 from custom.io.json_file import COCO_REMEDY, read_coco_json
 from custom.io.names import IGNORE_LABEL, image_name
 from custom.transforms.loading import LoadLabelMasks
@@ -62,11 +61,12 @@ class CocoCellDataset(CellDataset):
             instances.append(instance)
             if not ignored:
                 entry["counts"][label] += 1
-        if image_size(files.image) != (row.get("height"), row.get("width")):
+        size = entry["height"], entry["width"]
+        listed = row.get("height"), row.get("width")
+        if size != listed:
             raise InputError(
                 files.image,
-                f"its size (H, W) is {entry['height'], entry['width']}, "
-                f"{self.ann_file} says {row.get('height'), row.get('width')}",
+                f"its size (H, W) is {size}, {self.ann_file} says {listed}",
                 "Check that image and annotation belong together",
             )
         try:
