@@ -33,7 +33,7 @@ def test_links_paths_and_options_exist(page):
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
     folders = "configs|custom|tools|tests|docs|studies|benchmarks"
-    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text):
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)[ `]", text):
         assert (REPO / path).exists() or path.startswith("configs/mine"), path
     calls = re.findall(r"python ((?:tools|benchmarks)/[\w/]+\.py)([^\n#`]*)", text)
     for tool, arguments in calls:
