@@ -232,8 +232,8 @@ def test_names_are_names_in_every_tool(
     split = json.loads((work_dir / "split.json").read_text())
     assert sorted(split["train"] + split["val"]) == sorted(NAMES)
     checkpoint = work_dir / "iter_2.pth"
-    call("tools/test.py", config, checkpoint, "--show-dir", "pictures", *options)
-    (drawn,) = work_dir.glob("*/pictures")
+    call("tools/test.py", config, checkpoint, "--show-dir", "overlays", *options)
+    (drawn,) = work_dir.glob("*/overlays")
     assert {path.stem for path in drawn.iterdir()} == set(split["val"])
     call("tools/test.py", config, checkpoint, "--format-only", *options)
     (submission,) = work_dir.glob("*/test-results.json")

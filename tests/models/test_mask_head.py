@@ -88,12 +88,12 @@ def test_targets_and_loss_equal_stock(soft, positives, class_agnostic):
         features = torch.rand(
             2 * positives, 8, 14, 14, generator=torch.Generator().manual_seed(seed)
         )
-        found = ours.loss_and_target(ours(features), *samples, config)
+        losses = ours.loss_and_target(ours(features), *samples, config)
         expected = stock.loss_and_target(stock(features), *as_stock(*samples), config)
         # Soft targets have the rounding of other coordinates.
         close = partial(torch.testing.assert_close, rtol=0, atol=1e-4 * soft)
-        close(found["mask_targets"], expected["mask_targets"])
-        close(found["loss_mask"]["loss_mask"], expected["loss_mask"]["loss_mask"])
+        close(losses["mask_targets"], expected["mask_targets"])
+        close(losses["loss_mask"]["loss_mask"], expected["loss_mask"]["loss_mask"])
 
 
 def test_one_image_without_positives_beside_one_with_some():
@@ -166,9 +166,9 @@ def predict(head, counts: list[int], rescale: bool, seed: int = 0) -> list:
 @pytest.mark.parametrize("counts", [[7, 30], [0, 9], [9, 0], [0, 0], [1, 1, 1]])
 def test_predictions_equal_stock(rescale, class_agnostic, counts):
     ours, stock = make_heads(class_agnostic=class_agnostic)
-    found = predict(ours, counts, rescale)
+    detections = predict(ours, counts, rescale)
     expected = predict(stock, counts, rescale)
-    for count, one, other in zip(counts, found, expected, strict=True):
+    for count, one, other in zip(counts, detections, expected, strict=True):
         assert len(one.masks) == count
         if count:
             assert isinstance(one.masks, RoIMasks)
@@ -191,9 +191,9 @@ def test_cascade_hands_over_probabilities(activated):
         activated,
     )
     masks = logits.sigmoid() if activated else logits
-    found = ours._predict_by_feat_single(masks, boxes.clone(), *args)
+    detections = ours._predict_by_feat_single(masks, boxes.clone(), *args)
     expected = stock._predict_by_feat_single(masks.clone(), boxes.clone(), *args)
-    assert found.to_rle() == encode_mask_results(expected.numpy())
+    assert detections.to_rle() == encode_mask_results(expected.numpy())
 
 
 # Whole models.
@@ -267,12 +267,12 @@ def test_cascade_trains_and_predicts_as_with_stock_heads(tmp_path):
     ours.load_state_dict(stock.state_dict())
     assert len(ours.roi_head.mask_head) == 3
 
-    found, expected = train_losses(ours, False), train_losses(stock, True)
-    assert {f"s{i}.loss_mask" for i in range(3)} <= set(found)
-    assert found.keys() == expected.keys()
+    losses, expected = train_losses(ours, False), train_losses(stock, True)
+    assert {f"s{i}.loss_mask" for i in range(3)} <= set(losses)
+    assert losses.keys() == expected.keys()
     for name, value in expected.items():
         assert value.isfinite().all()
-        assert torch.equal(found[name], value), name
+        assert torch.equal(losses[name], value), name
 
     ours.load_state_dict(stock.state_dict())
     ours.eval()
@@ -303,13 +303,13 @@ def demo(repo, tiny_root, tmp_path, monkeypatch) -> Config:
         {"type": "Submission", "out_dir": str(tmp_path / "submission")},
     ]
     config.default_hooks.visualization.update(draw=True, score_thr=0.0)
-    config.default_hooks.visualization.test_out_dir = "pictures"
+    config.default_hooks.visualization.test_out_dir = "overlays"
     config.log_level = "WARNING"
     return config
 
 
 def test_nothing_on_the_way_makes_full_frames(demo, tmp_path, monkeypatch):
-    """Training, validation with pictures, test, metric and submission."""
+    """Training, validation with overlays, test, metric and submission."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("a full frame per instance")
@@ -325,12 +325,12 @@ def test_nothing_on_the_way_makes_full_frames(demo, tmp_path, monkeypatch):
     runner.train()
     assert runner.iter == 1
     demo.val_evaluator = val_evaluator
-    figures = runner.test()
-    assert 0 <= figures["coco/segm_mAP_50"] <= 1
+    metrics = runner.test()
+    assert 0 <= metrics["coco/segm_mAP_50"] <= 1
     entries = json.loads((tmp_path / "submission" / "test-results.json").read_text())
     assert entries
-    assert figures["submission/detections"] == len(entries)
-    assert list((tmp_path / "run").glob("**/pictures/*.png"))
+    assert metrics["submission/detections"] == len(entries)
+    assert list((tmp_path / "run").glob("**/overlays/*.png"))
 
 
 # GPU.
@@ -347,9 +347,9 @@ def test_cascade_on_a_gpu_stays_close_to_stock_heads(tmp_path):
     ours = MODELS.build(config).cuda()
     ours.load_state_dict(stock.state_dict())
     expected = train_losses(stock, True)
-    found = train_losses(ours, False)
+    losses = train_losses(ours, False)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(losses[name], value, rtol=1e-3, atol=1e-4)
 
     ours.eval()
     with torch.no_grad():

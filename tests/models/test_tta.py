@@ -67,15 +67,15 @@ def test_an_oracle_finds_the_same_with_views_as_without(seed, names, factor):
     expected = by_score(plain(data)[0])
     model = MaskTTAModel(module=OracleDetector())
     (sample,) = model.test_step(views_of(data, names))
-    found = sample.pred_instances
-    assert torch.equal(found.labels, expected.labels)
+    detections = sample.pred_instances
+    assert torch.equal(detections.labels, expected.labels)
     for key in ("bboxes", "scores"):
-        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=1e-4)
+        torch.testing.assert_close(detections[key], expected[key], rtol=0, atol=1e-4)
     torch.testing.assert_close(
-        found.masks.probs, expected.masks.probs, rtol=0, atol=1e-4
+        detections.masks.probs, expected.masks.probs, rtol=0, atol=1e-4
     )
     pixels = expected.masks.to_ndarray()
-    np.testing.assert_array_equal(found.masks.to_ndarray(), pixels)
+    np.testing.assert_array_equal(detections.masks.to_ndarray(), pixels)
 
 
 @settings(deadline=None, max_examples=12)
@@ -96,28 +96,28 @@ def test_views_and_tiles_together_are_the_identity_for_an_oracle(
     expected = by_score(plain(data_of(labels))[0])
     model = MaskTTAModel(module=OracleDetector(tile, overlap, batch))
     (sample,) = model.test_step(views_of(data_of(labels), names))
-    found = sample.pred_instances
-    assert torch.equal(found.labels, expected.labels)
-    torch.testing.assert_close(found.scores, expected.scores)
-    torch.testing.assert_close(found.bboxes, expected.bboxes)
+    detections = sample.pred_instances
+    assert torch.equal(detections.labels, expected.labels)
+    torch.testing.assert_close(detections.scores, expected.scores)
+    torch.testing.assert_close(detections.bboxes, expected.bboxes)
     pixels = expected.masks.to_ndarray()
-    np.testing.assert_array_equal(found.masks.to_ndarray(), pixels)
+    np.testing.assert_array_equal(detections.masks.to_ndarray(), pixels)
 
 
 class LeftHead(OracleHead):
     """Sees only the left half of each object, and does not find all in each view."""
 
     def predict_bbox(self, images, metas, proposals, rcnn_test_cfg, rescale=False):
-        found = super().predict_bbox(images, metas, proposals, rcnn_test_cfg)
+        detections = super().predict_bbox(images, metas, proposals, rcnn_test_cfg)
         name = metas[0].get("dihedral")
-        return [f[f.labels != (0 if name == "identity" else 1)] for f in found]
+        return [f[f.labels != (0 if name == "identity" else 1)] for f in detections]
 
-    def predict_mask(self, images, metas, found, rescale=False):
-        found = super().predict_mask(images, metas, found, rescale)
-        for pred in found:
+    def predict_mask(self, images, metas, detections, rescale=False):
+        detections = super().predict_mask(images, metas, detections, rescale)
+        for pred in detections:
             if len(pred):
                 pred.masks.probs[:, :, 14:] = 0
-        return found
+        return detections
 
 
 def test_probabilities_are_the_mean_of_all_views_in_the_original_frame():
@@ -129,15 +129,15 @@ def test_probabilities_are_the_mean_of_all_views_in_the_original_frame():
     (sample,) = MaskTTAModel(module=detector).test_step(
         views_of(data_of(labels), names)
     )
-    found = sample.pred_instances
+    detections = sample.pred_instances
     # Each is found by some views only, and its mask is averaged over all.
-    assert sorted(found.labels.tolist()) == [0, 1]
+    assert sorted(detections.labels.tolist()) == [0, 1]
     left = np.zeros((28, 28))
     left[:, :14] = 1
     expected = sum(
         DIHEDRAL[name].undo(torch.from_numpy(left).float()) for name in names
     ) / len(names)
-    for probs in found.masks.probs:
+    for probs in detections.masks.probs:
         torch.testing.assert_close(probs, expected)
 
 
@@ -190,12 +190,12 @@ def test_one_view_of_a_network_equals_the_network(repo, name):
     detector = MODELS.build(cfg.model).eval()
     data = data_of(np.zeros((64, 96), np.int32))
     data["inputs"] = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)]
-    (found,) = MaskTTAModel(module=detector).test_step(views_of(data, ["identity"]))
+    (result,) = MaskTTAModel(module=detector).test_step(views_of(data, ["identity"]))
     (expected,) = detector.test_step(copy.deepcopy(data))
-    found, expected = found.pred_instances, expected.pred_instances
+    result, expected = result.pred_instances, expected.pred_instances
     for key in ("bboxes", "scores", "labels"):
-        torch.testing.assert_close(found[key], expected[key], msg=key)
-    torch.testing.assert_close(found.masks.probs, expected.masks.probs)
+        torch.testing.assert_close(result[key], expected[key], msg=key)
+    torch.testing.assert_close(result.masks.probs, expected.masks.probs)
 
 
 def as_cascade(model: ConfigDict) -> ConfigDict:

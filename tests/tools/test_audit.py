@@ -24,12 +24,12 @@ def test_folder_with_damaged_and_copied_images(run_tool, tiny_copy, tmp_path):
     page, data = tmp_path / "new" / "audit.html", tmp_path / "audit.json"
     args = (folder, "--split", "random_67-33", "-o", page, "--patients", table)
     out = run_tool(TOOL, *args, "--json", data)
-    found = json.loads(data.read_text())["findings"]
-    (unreadable,) = (f for f in found if f["kind"] == "unreadable")
+    suspicions = json.loads(data.read_text())["findings"]
+    (unreadable,) = (f for f in suspicions if f["kind"] == "unreadable")
     assert second.name in unreadable["text"]
-    duplicates = [f for f in found if f["kind"] == "duplicate"]
+    duplicates = [f for f in suspicions if f["kind"] == "duplicate"]
     assert {first.name, "copy"} in [set(f["images"]) for f in duplicates]
-    assert {"p0", "p1"} >= {f["text"][:2] for f in found if f["kind"] == "patient"}
+    assert {"p0", "p1"} >= {f["text"][:2] for f in suspicions if f["kind"] == "patient"}
     assert "1 Images that cannot be used" in out and f"{page}: 6 images" in out
     html = page.read_text()
     assert all(name in html for name in (*names, "Near-duplicates"))

@@ -35,16 +35,16 @@ def image(tiny_root):
 def test_the_file_predicts_what_the_run_predicts(run_tool, run, image, tmp_path, tta):
     out = tmp_path / "model.pt"
     assert "class1, class2, class3, class4" in run_tool(TOOL, run, "-o", out)
-    expected, found = (
+    expected, cells = (
         Segmenter(model, device="cpu", score_thr=None, tta=tta)(image)
         for model in (run, out)
     )
-    assert len(found) > 5
-    np.testing.assert_array_equal(found.scores, expected.scores)
-    np.testing.assert_array_equal(found.boxes, expected.boxes)
-    np.testing.assert_array_equal(found.labels, expected.labels)
-    assert found.class_names == expected.class_names
-    assert found.palette == expected.palette
+    assert len(cells) > 5
+    np.testing.assert_array_equal(cells.scores, expected.scores)
+    np.testing.assert_array_equal(cells.boxes, expected.boxes)
+    np.testing.assert_array_equal(cells.labels, expected.labels)
+    assert cells.class_names == expected.class_names
+    assert cells.palette == expected.palette
 
 
 def test_cells_are_those_above_the_best_threshold_of_the_validation(

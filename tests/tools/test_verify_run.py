@@ -87,9 +87,9 @@ def test_honest_run_is_verified_and_each_change_is_found(folder, verify):
     path = folder / "data" / "train" / image["file_name"] / "class1.tif"
     labels = tifffile.imread(path)
     cell = coco_mask.encode(np.asfortranarray(labels == labels.max(), np.uint8))
-    found = next(a for a in data["annotations"] if a["image_id"] == image["id"])
-    found.update(category_id=1, score=1.0, bbox=coco_mask.toBbox(cell).tolist())
-    found["segmentation"]["counts"] = cell["counts"].decode()
+    annotation = next(a for a in data["annotations"] if a["image_id"] == image["id"])
+    annotation.update(category_id=1, score=1.0, bbox=coco_mask.toBbox(cell).tolist())
+    annotation["segmentation"]["counts"] = cell["counts"].decode()
     predictions.write_text(json.dumps(data))
     assert "DIFFERENT" in verify("--quick")
 

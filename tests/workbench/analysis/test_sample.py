@@ -110,11 +110,11 @@ def strip(*cells: bool) -> tuple[np.ndarray, list]:
     gt = np.zeros((8, 10 * len(cells)), int)
     for i in range(len(cells)):
         gt[2:6, 10 * i + 2 : 10 * i + 8] = i + 1
-    return gt, [gt == i + 1 if found else None for i, found in enumerate(cells)]
+    return gt, [gt == i + 1 if detected else None for i, detected in enumerate(cells)]
 
 
-def image_of(name: str, labels: list[int], found: list[bool]):
-    gt, masks = strip(*found)
+def image_of(name: str, labels: list[int], detected: list[bool]):
+    gt, masks = strip(*detected)
     pairs = [(m, k, 0.9) for m, k in zip(masks, labels, strict=True) if m is not None]
     return make_result(gt, labels, pairs, name=name)
 
@@ -124,29 +124,31 @@ def test_interval_has_no_width_where_no_class_varies():
     over the classes of each resample gave [.5, 1] here."""
     results = [image_of(f"i{i}", [0], [True]) for i in range(4)]
     results += [image_of(f"j{i}", [0, 1], [True, False]) for i in range(5)]
-    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    intervals = estimates([sample_of(results)], CLASSES, [r.name for r in results])
     for key in ("AP50", "PQ"):
-        assert found[key].value == pytest.approx(0.5)
-        assert found[key].low == pytest.approx(0.5)
-        assert found[key].high == pytest.approx(0.5)
-    assert found["F1"].low < found["F1"].value < found["F1"].high
+        assert intervals[key].value == pytest.approx(0.5)
+        assert intervals[key].low == pytest.approx(0.5)
+        assert intervals[key].high == pytest.approx(0.5)
+    assert intervals["F1"].low < intervals["F1"].value < intervals["F1"].high
 
 
 def test_a_class_of_few_groups_leaves_no_interval_of_the_mean_and_says_why():
     results = [image_of(f"i{i}", [0], [i % 2 == 0]) for i in range(6)]
     results.append(image_of("rare", [0, 1], [True, True]))
-    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
-    assert found["AP50 a"].low < found["AP50 a"].value < found["AP50 a"].high
+    intervals = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    assert (
+        intervals["AP50 a"].low < intervals["AP50 a"].value < intervals["AP50 a"].high
+    )
     for key in ("AP50", "AP50 b", "PQ"):
-        assert np.isnan(found[key].low)
-        assert found[key].reason == "1 independent group; an interval needs 5"
+        assert np.isnan(intervals[key].low)
+        assert intervals[key].reason == "1 independent group; an interval needs 5"
 
 
 def test_many_images_are_taken_together_in_blocks():
     results = [image_of(f"i{i}", [0], [i % 3 > 0]) for i in range(250)]
-    found = estimates([sample_of(results)], CLASSES, [r.name for r in results])
-    assert found["F1"].n_groups == 200
-    assert found["F1"].low < found["F1"].value < found["F1"].high
+    intervals = estimates([sample_of(results)], CLASSES, [r.name for r in results])
+    assert intervals["F1"].n_groups == 200
+    assert intervals["F1"].low < intervals["F1"].value < intervals["F1"].high
 
 
 @pytest.mark.slow
@@ -184,7 +186,7 @@ def test_interval_of_ap50_and_pq_covers_what_it_says(n_groups):
     truth = patients(4000).metrics(np.ones(4000), "ab")
     trials, inside = 1500, {"AP50": 0, "PQ": 0}
     for _ in range(trials):
-        found = estimates([patients(n_groups)], "ab", range(n_groups))
+        intervals = estimates([patients(n_groups)], "ab", range(n_groups))
         for key in inside:
-            inside[key] += found[key].low <= truth[key] <= found[key].high
+            inside[key] += intervals[key].low <= truth[key] <= intervals[key].high
     assert min(inside.values()) / trials >= 0.93, inside

@@ -40,24 +40,26 @@ def facts_of(
 @pytest.fixture(scope="module")
 def clean() -> list[Facts]:
     """Twelve images of six patients, three of which are for validation."""
-    found = []
+    facts = []
     for i in range(12):
         image, labels = draw(i)
         second = np.where(labels > 6, labels, 0)
         name, subset = f"patient{i // 2}_{i % 2}", "train" if i < 6 else "val"
-        found.append(
+        facts.append(
             facts_of(name, image, np.where(labels > 6, 0, labels), second,
                      subset=subset)
         )  # fmt: skip
-    return found
+    return facts
 
 
 def kinds(facts, patient_of=None, max_dets=100, classes=CLASSES) -> dict[str, list]:
     names = [image.name for image in facts]
     patient_of = patient_of or {name: name.split("_")[0] for name in names}
-    found = findings(facts, classes, max_dets, patient_of, dict.fromkeys(names, "x"))
+    suspicions = findings(
+        facts, classes, max_dets, patient_of, dict.fromkeys(names, "x")
+    )
     by_kind: dict[str, list] = {}
-    for finding in found:
+    for finding in suspicions:
         by_kind.setdefault(finding.kind, []).append(finding)
     return by_kind
 
@@ -127,8 +129,8 @@ def test_images_in_the_other_order_are_named_and_many_are_counted(clean):
 def test_an_image_of_another_stain_stands_out(clean):
     image, labels = draw(51)
     tinted = np.clip(image * [0.6, 1.0, 0.5], 0, 255).astype(np.uint8)
-    found = kinds([*clean, facts_of("patient0_9", tinted, labels)])["stain"]
-    assert found[0].images == ("patient0_9",)
+    suspicions = kinds([*clean, facts_of("patient0_9", tinted, labels)])["stain"]
+    assert suspicions[0].images == ("patient0_9",)
 
 
 # --- cells ---
@@ -139,12 +141,12 @@ def test_cell_in_pieces_and_fragment_and_giant(clean):
     labels[labels == 3] = 2  # two cells with one id
     labels[0:3, 0:3] = 77
     labels[250:, 200:] = 78
-    found = kinds([*clean, facts_of("patient0_9", image, labels)])
-    (parts,) = found["parts"]
+    suspicions = kinds([*clean, facts_of("patient0_9", image, labels)])
+    (parts,) = suspicions["parts"]
     assert parts.text.startswith("class1, 2 pieces")
-    (tiny,) = found["tiny"]
+    (tiny,) = suspicions["tiny"]
     assert (tiny.text, tiny.box) == ("class1, 9 px", (0, 0, 3, 3))
-    (huge,) = found["huge"]
+    (huge,) = suspicions["huge"]
     assert huge.box == (200, 250, 320, 320)
     assert parts.images == tiny.images == huge.images == ("patient0_9",)
 
@@ -182,10 +184,12 @@ def test_small_crowded_and_empty_images_and_absent_classes(clean):
         facts_of("patient0_8", image[::-1, :160].copy(), none[:, :160]),
         facts_of("patient0_9", image[:63].copy(), labels[:63]),
     ]
-    found = kinds(facts, max_dets=29)
-    assert [f.text for f in found["crowded"]] == ["30 cells, at most 29 detections"]
-    assert [f.images for f in found["no cells"]] == [("patient0_8",)]
-    assert [f.text for f in found["small image"]] == ["320x63 px"]
+    suspicions = kinds(facts, max_dets=29)
+    assert [f.text for f in suspicions["crowded"]] == [
+        "30 cells, at most 29 detections"
+    ]
+    assert [f.images for f in suspicions["no cells"]] == [("patient0_8",)]
+    assert [f.text for f in suspicions["small image"]] == ["320x63 px"]
     only_first = [image for image in clean if image.subset == "train"]
     for image in only_first:
         assert "absent class" not in kinds([image])

@@ -16,13 +16,13 @@ from custom.workbench.report.images import image_uri, outline
 
 def polygons(path: str) -> list[np.ndarray]:
     """The points of a path, read as SVG defines M, l and z."""
-    found = []
+    results = []
     for start, moves in re.findall(r"M(-?\d+ -?\d+)(?:l([-\d ]+))?z", path):
         steps = np.array(re.findall(r"-?\d+", moves), int).reshape(-1, 2)
         points = np.array(start.split(), int) + np.vstack([[[0, 0]], steps.cumsum(0)])
-        found.append(points)
+        results.append(points)
     assert "".join(re.findall(r"M-?\d+ -?\d+(?:l[-\d ]+)?z", path)) == path
-    return found
+    return results
 
 
 @st.composite
@@ -38,13 +38,13 @@ def masks(draw):
 @settings(deadline=None, max_examples=60)
 @given(masks(), st.integers(0, 900), st.integers(0, 900))
 def test_outline_stays_within_a_pixel_of_the_boundary(mask, y, x):
-    found = polygons(outline(mask, y, x))
-    assert bool(found) == bool(mask.any())
+    outlines = polygons(outline(mask, y, x))
+    assert bool(outlines) == bool(mask.any())
     contours, _ = cv2.findContours(
         mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
-    assert len(found) == len(contours)
-    for points, contour in zip(found, contours, strict=True):
+    assert len(outlines) == len(contours)
+    for points, contour in zip(outlines, contours, strict=True):
         polygon = points - (x, y)
         assert mask[polygon[:, 1], polygon[:, 0]].all()
         ends = np.roll(polygon, -1, axis=0)
@@ -71,6 +71,6 @@ def test_image_is_small_enough_and_in_its_colours():
     uri = image_uri(image, max_side=400)
     head, data = uri.split(",")
     assert head == "data:image/jpeg;base64"
-    found = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1)
-    assert found.shape == (100, 400, 3)
-    np.testing.assert_allclose(found[50, 200, ::-1], (200, 90, 0), atol=4)
+    result = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), 1)
+    assert result.shape == (100, 400, 3)
+    np.testing.assert_allclose(result[50, 200, ::-1], (200, 90, 0), atol=4)

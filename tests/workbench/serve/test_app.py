@@ -86,15 +86,15 @@ def sender(port: int) -> socket.socket:
 
 
 def test_an_image_comes_back_as_cells_that_can_be_drawn(port):
-    status, found = segment(port, name="näme of it.png")
-    assert (status, found["name"]) == (200, "näme of it.png")
-    assert (found["width"], found["height"], found["mpp"]) == (300, 200, None)
-    cells = sorted(found["cells"], key=lambda cell: -cell[1])
+    status, result = segment(port, name="näme of it.png")
+    assert (status, result["name"]) == (200, "näme of it.png")
+    assert (result["width"], result["height"], result["mpp"]) == (300, 200, None)
+    cells = sorted(result["cells"], key=lambda cell: -cell[1])
     assert [c[0] for c in cells] == [0, 1, 2, 0]
     assert [c[1] for c in cells] == [round(s * 255) / 255 for s in (0.9, 0.8, 0.6, 0.4)]
     assert [c[2] for c in cells] == [600, 256, 600, 120]
     assert cells[0][3] == "M10 10l0 19 29 0 0-19z"
-    status, headers, jpeg = ask(port, f"/results/{found['key']}/image")
+    status, headers, jpeg = ask(port, f"/results/{result['key']}/image")
     assert status == 200 and headers["content-type"] == "image/jpeg"
     assert jpeg[:2] == b"\xff\xd8"
 
