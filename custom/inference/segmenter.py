@@ -158,7 +158,7 @@ class Segmenter:
             exchanged), or ``'auto'``: as their pixels look, see
             :func:`custom.io.colours.channel_order_of`.
         tissue: Leave out tiles without tissue; None: of slides and pyramids.
-        one_class: Of one cell that is found in two classes keep the better.
+        one_class: Of one cell that is detected in two classes keep the better.
         class_names: Other names for the model's classes, in their order.
         options: Settings that replace the config's, as ``--cfg-options`` gives them.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``; default: the GPU if there is one.

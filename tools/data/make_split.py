@@ -31,8 +31,8 @@ def images_of(source: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:
     """
     if source.suffix == ".py":
         return _images_of_config(source)
-    found = find_layout(source)
-    return {item.name: item.files[0] for item in found.items}, classes_by_name(found)
+    layout = find_layout(source)
+    return {item.name: item.files[0] for item in layout.items}, classes_by_name(layout)
 
 
 def _images_of_config(path: Path) -> tuple[dict[str, Path], dict[str, list[str]]]:

@@ -154,12 +154,14 @@ class Run:
         """Predict an image and write its files, or note why that failed."""
         args, base = self.args, self.folder.base(image)
         try:
-            found, scale = self._segment(image)
+            segmentation, scale = self._segment(image)
             files = []
             for kind in args.save:
-                files += write_files(kind, found, base, args.radius, args.radius_um)
-            cells = found.cells().state()
-            self.folder.finish(image, found.summary(), files, cells, scale)
+                files += write_files(
+                    kind, segmentation, base, args.radius, args.radius_um
+                )
+            cells = segmentation.cells().state()
+            self.folder.finish(image, segmentation.summary(), files, cells, scale)
         except InputError as error:
             if self.folder.root.absolute() in Path(error.source).absolute().parents:
                 raise  # no image would fare better
@@ -172,7 +174,7 @@ class Run:
             traceback.print_exc()
             self.failures.append(f"{image}: {error!r}")
         else:
-            tqdm.write(f"{image}: {describe(found)}")
+            tqdm.write(f"{image}: {describe(segmentation)}")
 
 
 def describe(segmentation: Segmentation) -> str:

@@ -109,10 +109,10 @@ def measure_cost(study: Study, row: Row, steps: int) -> dict[str, float]:
         cfg = study.config(Run(r.name, 0, baseline.seeds[0]), steps=study.steps)
         steppers.append(Stepper(cfg))
     for i in range(steps + 2):
-        for stepper, found in zip(steppers, times, strict=True):
+        for stepper, measured in zip(steppers, times, strict=True):
             seconds, _ = stepper.step()
             if i >= 2:  # the first ones allocate
-                found.append(seconds)
+                measured.append(seconds)
     ratio = statistics.median(b / a for a, b in zip(*times, strict=True))
     del steppers
     gc.collect()

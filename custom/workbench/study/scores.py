@@ -35,13 +35,13 @@ class GroupScores(BaseMetric):
         n_classes = len(self.dataset_meta["classes"])
         for sample in data_samples:
             result = ImageResult.from_sample(sample)
-            found = match_image(result, 0.5)
+            matches = match_image(result, 0.5)
             bins = np.minimum(BINS * np.sqrt(result.scores), BINS - 1).astype(int)
             seen = np.zeros((n_classes, BINS), int)
             true = np.zeros_like(seen)
-            keep = ~found.ignored
+            keep = ~matches.ignored
             np.add.at(seen, (result.labels[keep], bins[keep]), 1)
-            hit = found.match >= 0
+            hit = matches.match >= 0
             np.add.at(true, (result.labels[hit], bins[hit]), 1)
             cells = np.bincount(result.gt_labels, minlength=n_classes)
             self.results.append((self.groups[result.name], cells, seen, true))
