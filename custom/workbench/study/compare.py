@@ -69,7 +69,7 @@ def _line(study: Study, row: Row, of_row: Mapping[str, dict]) -> Comparison:
     """One row of the table, without the correction for all rows."""
     runs = of_row[row.name]
     any_line = next(iter(runs.values()))
-    comparison = Comparison(
+    result = Comparison(
         row,
         len(runs),
         tuple(sorted({run.fold for run in runs})),
@@ -82,11 +82,11 @@ def _line(study: Study, row: Row, of_row: Mapping[str, dict]) -> Comparison:
     before = of_row[row.against]
     folds = sorted({r.fold for r in runs} & {r.fold for r in before})
     if row.name == BASELINE or not folds:
-        return comparison
+        return result
     runs, before = _on(runs, folds), _on(before, folds)
     for name in any_line["metrics"]:
-        comparison.changes[name] = _mean(runs, name) - _mean(before, name)
-    comparison.difference = comparison.changes["mAP_50"]
+        result.changes[name] = _mean(runs, name) - _mean(before, name)
+    result.difference = result.changes["mAP_50"]
     same_models = row.of is not None and row.of in (
         row.against,
         study.rows[row.against].of,
@@ -94,19 +94,10 @@ def _line(study: Study, row: Row, of_row: Mapping[str, dict]) -> Comparison:
     error, df = standard_error(before, runs, same_models)
     if np.isfinite(error):
         margin = stats.t.ppf((1 + LEVEL) / 2, df) * error
-        comparison.low, comparison.high = (
-            comparison.difference - margin,
-            comparison.difference + margin,
-        )
-        t = (
-            comparison.difference / error
-            if error
-            else np.sign(comparison.difference) * np.inf
-        )
-        comparison.p = (
-            float(2 * stats.t.sf(abs(t), df)) if comparison.difference else 1.0
-        )
-    return comparison
+        result.low, result.high = result.difference - margin, result.difference + margin
+        t = result.difference / error if error else np.sign(result.difference) * np.inf
+        result.p = float(2 * stats.t.sf(abs(t), df)) if result.difference else 1.0
+    return result
 
 
 def standard_error(
