@@ -11,17 +11,15 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from custom.datasets import CellDataset
 from custom.datasets.splits import Split
 from custom.errors import InputError
 from custom.evaluation import Predictions
 from custom.evaluation.predictions import ImagePredictions
-from custom.transforms.loading import read_label_masks
 from custom.workbench.analysis.analysis import compare
+from custom.workbench.labelled import LabelledSet
 from custom.workbench.report import pages
 from custom.workbench.report.gallery import choose
 from custom.workbench.report.page import chart, render, write_page
@@ -34,34 +32,21 @@ TOOL = "tools/report.py"
 DEMO = "configs/demo/maskrcnn_r18-slim.py"
 
 
-def imagine(run: Path, root: Path, split: Split, shift: int, classes: tuple | None):
+def imagine(run: Path, dataset: LabelledSet, shift: int):
     """Write predictions that are the ground truth, moved, with every kind of error."""
-    init_default_scope("mmdet")
-    dataset = CellDataset(
-        data_root=str(root),
-        data_prefix={"img": "train"},
-        split=str(run / "split.json"),
-        subset="val",
-        pipeline=[],
-        test_mode=True,
-        metainfo=classes and {"classes": classes},
-    )
-    count = len(dataset.metainfo["classes"])
     images = []
-    for entry in map(dataset.get_data_info, range(len(dataset))):
-        size = entry["height"], entry["width"]
-        masks, labels = read_label_masks(entry["label_files"], size)
-        masks = masks.translate(size, shift)
-        labels = labels.copy()
+    for number, sample in enumerate(dataset.select(), 1):
+        size, labels = (sample.masks.height, sample.masks.width), sample.labels.copy()
+        masks = sample.masks.translate(size, shift)
         kept = np.arange(len(labels)) % 5 != 1  # the others are missed
-        labels[::7] = (labels[::7] + 1) % count  # these are of another class
+        labels[::7] = (labels[::7] + 1) % len(dataset.classes)  # of another class
         rles = [rle for rle, keep in zip(masks.to_rle(), kept, strict=True) if keep]
         scores, boxes = np.linspace(0.99, 0.3, kept.sum()), masks.boxes()[kept]
-        image = (entry["img_id"], entry["name"], size, labels[kept], scores)
+        image = (number, sample.name, size, labels[kept], scores)
         images.append(ImagePredictions(*image, boxes.astype(float), rles))
     info = {"config": DEMO, "checkpoint": "x.pth", "split": None, "subset": "val"}
     path = run / "20260102_000000" / "predictions.json"
-    Predictions(dataset.metainfo["classes"], images, info).save(path)
+    Predictions(dataset.classes, images, info).save(path)
 
 
 def make_run(
@@ -95,7 +80,9 @@ def make_run(
     }
     (run / "run.json").write_text(json.dumps(record))
     if shift is not None:
-        imagine(run, root, split, shift, classes)
+        validation = {"split": str(run / "split.json"), "subset": "val"}
+        dataset = {**cfg.val_dataloader.dataset, **validation}
+        imagine(run, LabelledSet.from_config(dataset), shift)
     return run
 
 

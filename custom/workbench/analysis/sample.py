@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from custom.evaluation.matching import ImageMatch
 from custom.evaluation.panoptic import (
@@ -61,12 +62,8 @@ class Sample:
         for i, match in enumerate(matches):
             labels, scores = match.result.labels, match.result.scores
             # COCO takes the best of each class, and drops ignored ones after that.
-            order = np.lexsort((-scores, labels))
-            rank = np.empty(len(order), np.int64)
-            rank[order] = np.arange(len(order)) - np.searchsorted(
-                labels[order], labels[order]
-            )
-            keep = (rank < max_dets) & ~match.ignored
+            rank = pd.Series(-scores).groupby(labels).rank(method="first")
+            keep = (rank.to_numpy() <= max_dets) & ~match.ignored
             image = np.full(keep.sum(), i)
             parts.append((image, labels[keep], scores[keep], match.match[keep] >= 0))
         image, label, score, true = map(np.concatenate, zip(*parts, strict=True))

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from custom.evaluation.iou_table import iou_table
 from custom.evaluation.matching import ImageResult
@@ -132,17 +131,11 @@ def _image(image: np.ndarray, result: ImageResult) -> dict:
 def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
     """The cells and predictions of one run in one image, and the outcomes' counts."""
     table = iou_table(result.gt, result.rles)
-    shape = (len(result.gt), len(result.rles))
-    ious = csr_matrix((table.iou, (table.gt, table.pred)), shape=shape)
+    pairs = zip(table.gt.tolist(), table.pred.tolist(), strict=True)
+    ious = dict(zip(pairs, table.iou.round(2).tolist(), strict=True))
     outcomes = about.outcomes
-
-    def iou(cell: int, prediction: int) -> float | None:
-        if cell < 0 or prediction < 0:
-            return None
-        return round(float(ious[cell, prediction]), 2)
-
     cells = [
-        [_NAMES.index(outcome), iou(i, partner)]
+        [_NAMES.index(outcome), ious.get((i, partner))]
         for i, (outcome, partner) in enumerate(
             zip(outcomes.cells, outcomes.cell_partners, strict=True)
         )
@@ -153,7 +146,7 @@ def _run(about: ImageAnalysis, result: ImageResult) -> tuple[dict, Counter]:
         [
             int(result.labels[i]),
             round(float(result.scores[i]), 2),
-            iou(outcomes.prediction_partners[i], i),
+            ious.get((outcomes.prediction_partners[i], i)),
             _NAMES.index(outcomes.predictions[i]),
             outline(patch, y, x),
         ]
