@@ -81,7 +81,9 @@ class ResultFolder:
                 for file in filter(Path.exists, files_of(kind, base, self.class_names)):
                     raise InputError(file, "it exists already", "Choose another folder")
             write_json(settings, path)
-        for folder in [self.root, *self.root.rglob("*")]:
+        folders = {self.base(image).parent for image in images}
+        hidden = [p for n in (_RECORDS, _STRIPS) for p in (self.root / n).rglob("*")]
+        for folder in {self.root, self.root / _RECORDS, *folders, *hidden}:
             if folder.is_dir():
                 remove_parts(folder)
 
