@@ -99,8 +99,8 @@ def make_match() -> ImageMatch:
     zeros = np.zeros(len(pred), np.int64)
     boxes = np.zeros((len(pred), 4))
     result = ImageResult(
-        "image", (3400, 3400), gt, np.zeros(len(gt), np.int64), zeros, zeros + 0.9,
-        boxes, pred.to_rle(),
+        1, "image", (3400, 3400), zeros, zeros + 0.9, boxes, pred.to_rle(),
+        gt, np.zeros(len(gt), np.int64),
     )  # fmt: skip
     return match_image(result, 0.5)
 
@@ -128,7 +128,7 @@ def dense_centroids(match: ImageMatch) -> int:
 def make_parts() -> tuple[list[dict], list[ImageResult], np.ndarray]:
     """Images in both forms, and the weights of parts that lack one image each."""
     rows = make_images()
-    keys = ("size", "gt_labels", "labels", "scores", "boxes", "rles")
+    keys = ("img_id", "size", "gt_labels", "labels", "scores", "boxes", "rles")
     results = [
         ImageResult(
             name=str(row["img_id"]),

@@ -33,6 +33,7 @@ def make_result(
     if ignored is not None:
         regions = LabelMasks.from_label_images([ignored.astype(np.int32)])[0]
     return ImageResult(
+        img_id=1,
         name=name,
         size=gt.shape,
         gt=LabelMasks(

@@ -14,48 +14,31 @@ IOU_THR = 0.5
 
 
 @dataclass
-class ImageResult:
-    """Ground truth and predictions of one image; G cells and P predictions.
+class ImageResult(ImagePredictions):
+    """The P predictions of one image with its G cells.
 
     Attributes:
-        name: The image's name, unique among those that are analysed together.
-        size: (H, W) in pixels.
         gt: G masks.
         gt_labels: (G,) int64, from 0.
-        labels: (P,) int64, from 0.
-        scores: (P,) float64 in 0..1.
-        boxes: (P, 4) float64, xyxy in pixels.
-        rles: P COCO RLE dicts with bytes; they may overlap.
         ignored: Unlabelled regions, such as MoNuSAC's "Ambiguous", of any class; None
             for none. A prediction without a match and with half of its pixels or more
             in them counts neither as true nor as false.
         path: The image file; empty where it is not known.
     """
 
-    name: str
-    size: tuple[int, int]
     gt: LabelMasks
     gt_labels: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-    boxes: np.ndarray
-    rles: list[dict]
     ignored: LabelMasks | None = None
     path: str = ""
 
     @classmethod
     def from_sample(cls, sample: dict) -> ImageResult:
         """The data sample that the evaluator passes to metrics."""
-        truth, pred = sample["gt_instances"], ImagePredictions.from_sample(sample)
+        truth = sample["gt_instances"]
         return cls(
-            name=pred.name,
-            size=pred.size,
+            **vars(ImagePredictions.from_sample(sample)),
             gt=truth["masks"],
             gt_labels=truth["labels"].cpu().numpy(),
-            labels=pred.labels,
-            scores=pred.scores,
-            boxes=pred.boxes,
-            rles=pred.rles,
             ignored=sample.get("ignored_instances", {}).get("masks"),
         )
 

@@ -74,14 +74,9 @@ def load_results(cfg: Config, predictions: Predictions) -> list[ImageResult]:
         image = by_name[sample.name]
         results.append(
             ImageResult(
-                name=image.name,
-                size=image.size,
+                **vars(image),
                 gt=sample.masks,
                 gt_labels=sample.labels,
-                labels=image.labels,
-                scores=image.scores,
-                boxes=image.boxes,
-                rles=image.rles,
                 ignored=sample.ignored,
                 path=sample.path,
             )
