@@ -136,8 +136,7 @@ def make_split(
     rule, seed = match["rule"], int(match["seed"] or 42)
     shares, chosen = _shares(name, rule, int(match["first"]), int(match["second"]))
     if rule == "stain":
-        # Images are read and clustered: no other rule needs it.
-        from custom.datasets.stain import stain_clusters
+        from custom.datasets.stain import stain_clusters  # reads all images
 
         kind, unit_of = "stain clusters", stain_clusters(image_of or {})
     elif rule.startswith("grouped"):
@@ -154,16 +153,16 @@ def make_split(
         held_out = keys[: round(shares[1] * len(names))]
     else:
         held_out = _stratify(keys, units, classes_of, shares)[chosen]
-    val = sorted(image for key in held_out for image in units[key])
-    if not val or len(val) == len(names):
+    val = {image for key in held_out for image in units[key]}
+    train = tuple(image for image in names if image not in val)
+    if not val or not train:
         raise InputError(
             source,
             f"{len(units)} {kind} are too few for the split {name}",
             "Choose another split, or 'all' to train without validation",
         )
-    train = tuple(image for image in names if image not in val)
-    name = name if match["seed"] else f"{name}_seed{seed}"
-    return Split(name, rule, seed, train, tuple(val))
+    full_name = name if match["seed"] else f"{name}_seed{seed}"
+    return Split(full_name, rule, seed, train, tuple(sorted(val)))
 
 
 def _shares(name: str, rule: str, first: int, second: int) -> tuple[list[float], int]:

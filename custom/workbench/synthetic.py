@@ -378,8 +378,7 @@ def write_dataset(
     The quirks of the release are kept: RGBA images with red and blue exchanged,
     float64 label images, ids that continue across the class files of one image and have
     gaps, no file for an absent class, test ids that do not follow the names. The last
-    training image has no cell, the first test image has a side below 64 pixels. An
-    image depends only on the seed, the size and its number in its half.
+    training image has no cell, the first test image has a side below 64 pixels.
 
     Args:
         root: a folder that is empty or does not exist.
