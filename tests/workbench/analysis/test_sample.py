@@ -88,10 +88,10 @@ def test_weights_mean_the_evaluation_of_a_part_of_the_images(seed, weights):
         np.testing.assert_allclose(ours[key], again[key], atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_metric_names_the_threshold_of_the_best_f1_of_all_classes(seed):
     """Within what COCO's 101 recalls resolve."""
-    results = scenes(seed, count=60)
+    results = scenes(seed, count=30)
 
     def f1(threshold: float) -> float:
         matches = [match_image(result, threshold) for result in results]
@@ -100,7 +100,7 @@ def test_the_metric_names_the_threshold_of_the_best_f1_of_all_classes(seed):
 
     rows = [result.coco_row(i) for i, result in enumerate(results, 1)]
     scores = average_precision(rows, CLASSES, "segm", 1000)
-    best = max(map(f1, np.linspace(0.01, 0.99, 99)))
+    best = max(map(f1, np.linspace(0.02, 0.98, 49)))
     assert scores["best_F1"] == pytest.approx(best, abs=0.02)
     assert f1(scores["best_F1_score"]) == pytest.approx(best, abs=0.02)
 
