@@ -75,7 +75,9 @@ def refuse(marker: Path, call, *args) -> InputError:
 
 
 def test_the_danger_is_real(evil, marker):
-    """MMEngine's own loader runs the payload: it falls back to plain pickles."""
+    """The loader of OneDL's MMEngine runs the payload: it falls back to pickles."""
+    if not hasattr(stock, "_safe_torch_load"):
+        pytest.skip("upstream MMEngine lacks that loader")
     stock._safe_torch_load(str(evil))
     assert marker.exists()
 
