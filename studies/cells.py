@@ -226,6 +226,9 @@ study = dict(
         train('input 2x', {TRAIN: scaled(2.0, 2.0), TEST: resized(2.0)}, cost=1),
         train('batch 1', {'train_dataloader.batch_size': 1}),
         train('FP32', {'custom_hooks': hooks}),
+        train('frozen BN', {
+            'model.backbone.norm_eval': True,
+            'model.backbone.norm_cfg.requires_grad': False}),
         train('copy-paste', {'train_dataloader.dataset': with_copy_paste()}),
         train('seesaw loss', {f'{ROI}.bbox_head.loss_cls': dict(
             type='SeesawLoss', p=0.8, q=2.0, num_classes=4)}, cost=1),
