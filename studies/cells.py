@@ -196,7 +196,6 @@ study = dict(
             'model.overlap': 128, 'model.tile_batch': 4}),
         test('test: input 1.5x', {TEST: resized(1.5)}),
         test('test: 100 detections', {f'{RCNN}.max_per_img': 100}),
-        # Not run yet.
         test('recipe, flips and rotations (TTA)', {}, of='recipe', tta=True,
              folds=[0, 1, 2]),
         train('recipe, batch 8', {**recipe, 'train_dataloader.batch_size': 8},
@@ -229,7 +228,11 @@ study = dict(
         train('frozen BN', {
             'model.backbone.norm_eval': True,
             'model.backbone.norm_cfg.requires_grad': False}),
-        train('copy-paste', {'train_dataloader.dataset': with_copy_paste()}),
+        train('copy-paste', {'train_dataloader.dataset': with_copy_paste()},
+              folds=[0, 1, 2]),
+        train('recipe, copy-paste', {
+            **recipe, 'train_dataloader.dataset': with_copy_paste()},
+            folds=[0, 1, 2], against='recipe'),
         train('seesaw loss', {f'{ROI}.bbox_head.loss_cls': dict(
             type='SeesawLoss', p=0.8, q=2.0, num_classes=4)}, cost=1),
         train('HTC', cascade('HybridTaskCascade', [
