@@ -197,7 +197,7 @@ study = dict(
         test('test: input 1.5x', {TEST: resized(1.5)}),
         test('test: 100 detections', {f'{RCNN}.max_per_img': 100}),
         test('recipe, flips and rotations (TTA)', {}, of='recipe', tta=True,
-             folds=[0, 1, 2]),
+             against='recipe', folds=[0, 1, 2]),
         train('recipe, batch 8', {**recipe, 'train_dataloader.batch_size': 8},
               against='recipe'),
         train('copy-paste, rare classes first', {
@@ -222,6 +222,7 @@ study = dict(
             f'{ROI}.bbox_head.loss_bbox': dict(
                 type='GIoULoss', loss_weight=10.0)}, cost=1),
         train('cascade', cascade('Cascade', mask_head)),
+        train('cascade, 200 steps', cascade('Cascade', mask_head), cost=1),
         train('input 2x', {TRAIN: scaled(2.0, 2.0), TEST: resized(2.0)}, cost=1),
         train('batch 1', {'train_dataloader.batch_size': 1}),
         train('FP32', {'custom_hooks': hooks}),
