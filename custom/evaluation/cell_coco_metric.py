@@ -132,9 +132,9 @@ def average_precision(
         scores[f"mAP_75_{name}"] = mean(precision[5, :, k, 0, index])
         for area, suffix in enumerate(_AREAS[1:], 1):
             scores[f"mAP{suffix}_{name}"] = mean(precision[:, :, k, area, index])
-    cells = np.bincount(
-        np.concatenate([r["gt_labels"] for r in results]), minlength=len(classes)
-    )
+    cells = np.zeros(len(classes), np.int64)
+    for result in results:
+        cells += np.bincount(result["gt_labels"], minlength=len(classes))
     reached = evaluation.eval["scores"][0, :, :, 0, index]
     scores["best_F1"], scores["best_F1_score"] = best_f1(
         precision[0, :, :, 0, index], reached, cells

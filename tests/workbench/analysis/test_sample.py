@@ -105,6 +105,11 @@ def test_the_metric_names_the_threshold_of_the_best_f1_of_all_classes(seed):
     assert f1(scores["best_F1_score"]) == pytest.approx(best, abs=0.02)
 
 
+def test_no_images_have_no_scores():
+    scores = average_precision([], CLASSES, "segm", 100)
+    assert scores["mAP"] == -1 and scores["best_F1"] == 0
+
+
 def strip(*cells: bool) -> tuple[np.ndarray, list]:
     """A row of cells, each found (with the score 0.9) or not."""
     gt = np.zeros((8, 10 * len(cells)), int)
