@@ -249,7 +249,10 @@ def cases(root) -> list[Case]:
             make_sample,
             cumulated_parts,
             lambda data: np.array(
-                [[data[0].ap50(k, row) for k in range(CLASSES)] for row in data[1]]
+                [
+                    [data[0].curve(k, row)[0].mean() for k in range(CLASSES)]
+                    for row in data[1]
+                ]
             ),
             9000,
             against="by hand: plain cumulated sums",
